@@ -1,0 +1,84 @@
+"""What a teacher language model thinks of a student's tokens, across tokenizers.
+
+Tokenizers, pairs, plans and covers need nothing but numpy. What runs a model needs torch (``crosstok[torch]``) and is
+imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crosstok._core import __version__
+from crosstok.errors import (
+    CrosstokError,
+    NotCanonicalError,
+    PlanError,
+    TargetsError,
+    TeacherError,
+    TextError,
+    UnsupportedTokenizerError,
+    ZeroProbabilityError,
+)
+from crosstok.pair import CoverBatch, Pair, Plan, enumerate_covers
+from crosstok.ragged import Ragged
+from crosstok.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from crosstok.results import Distributions, NextToken, Score, Status
+    from crosstok.scorer import Scorer
+    from crosstok.teacher import HFTeacher, TableTeacher, Teacher
+
+# Names that need torch, and where they are.
+_LAZY = {
+    "Distributions": "crosstok.results",
+    "HFTeacher": "crosstok.teacher",
+    "NextToken": "crosstok.results",
+    "Score": "crosstok.results",
+    "Scorer": "crosstok.scorer",
+    "Status": "crosstok.results",
+    "TableTeacher": "crosstok.teacher",
+    "Teacher": "crosstok.teacher",
+}
+
+__all__ = [
+    "CoverBatch",
+    "CrosstokError",
+    "Distributions",
+    "HFTeacher",
+    "NextToken",
+    "NotCanonicalError",
+    "Pair",
+    "Plan",
+    "PlanError",
+    "Ragged",
+    "Score",
+    "Scorer",
+    "Status",
+    "TableTeacher",
+    "TargetsError",
+    "Teacher",
+    "TeacherError",
+    "TextError",
+    "Tokenizer",
+    "UnsupportedTokenizerError",
+    "ZeroProbabilityError",
+    "__version__",
+    "enumerate_covers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'crosstok' has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise ImportError(f"crosstok.{name} needs {error.name}: pip install 'crosstok[torch]'") from error
+
+
+def __dir__() -> list[str]:
+    return __all__

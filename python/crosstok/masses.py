@@ -1,0 +1,206 @@
+"""From teacher rows to masses: what a row gives to its children, to ranges of tokens, and to end-of-text.
+
+Rows come as logits of any scale. Each is masked to its canonical entries and renormalised over them (`canonical=
+"renormalize"`) or over all entries (`"mask"`); design.md, sections 2 and 4. Sums are in float64, and a sum that float32
+exponentials could have lost is taken again from the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from crosstok.errors import TeacherError
+from crosstok.pair import Plan
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Below this share of a row's maximum, float32 exponentials may have been flushed to zero.
+_FAINT = 1e-30
+# Below this share of the row's mass the canonical entries are summed again on their own scale.
+_THIN_ROW = 1e-6
+
+
+@dataclass(eq=False)
+class Masses:
+    """What all rows of a plan amount to; natural logarithms, −inf where there is no mass.
+
+    kept: float64 [nodes], share of a node's mass that is canonical. edge: [nodes], log q(token | parent), 0 at roots.
+    ranges: [ranges], log of the mass of each range after its node. eos: [nodes], of end-of-text after a node.
+    """
+
+    kept: FloatArray
+    edge: FloatArray
+    ranges: FloatArray
+    eos: FloatArray
+    seen: npt.NDArray[np.bool_] = field(repr=False)
+
+    @classmethod
+    def empty(cls, plan: Plan) -> Masses:
+        """Nothing known yet."""
+        nodes, ranges = len(plan.node_token), len(plan.range_node)
+        edge = np.where(plan.node_parent < 0, 0.0, -np.inf)
+        none = np.full(nodes, -np.inf)
+        return cls(np.zeros(nodes), edge, np.full(ranges, -np.inf), none, np.zeros(nodes, dtype=bool))
+
+
+@dataclass(eq=False)
+class Block:
+    """Rows after `prepare`: share[r, t] · exp(scale[r]) is q(t | node r), zero where t is not canonical."""
+
+    nodes: IntArray
+    share: torch.Tensor
+    """[k, V], canonical entries over the row's maximum."""
+    log_scale: torch.Tensor
+    """float64 [k]: log of what one unit of share is worth."""
+    logits: torch.Tensor
+    """[k, V], as given, over temperature."""
+    log_norm: torch.Tensor
+    """float64 [k]: log of the normaliser on the scale of the logits; +inf where a row has no canonical mass."""
+
+
+class Aggregator:
+    """Turns blocks of rows into `Masses`. One for each plan; not safe to share between threads."""
+
+    def __init__(self, plan: Plan, canonical: str, temperature: float, num_threads: int) -> None:
+        self.plan, self.canonical, self.temperature = plan, canonical, temperature
+        self.num_threads = num_threads
+        self.masses = Masses.empty(plan)
+        self._tokens = plan.pair.spelling.tokens
+        order = np.argsort(plan.node_parent, kind="stable")
+        self._children = order[np.searchsorted(plan.node_parent[order], 0) :]
+        self._child_ptr = np.searchsorted(
+            plan.node_parent[self._children], np.arange(len(plan.node_token) + 1)
+        )
+
+    def add(self, nodes: IntArray, logits: torch.Tensor, exact: bool = False) -> Block:
+        """Take in the rows of ``nodes``; logits [k, V]. exact: exponentials in float64 whatever the logits are."""
+        block = self.prepare(nodes, logits, exact)
+        self._edges(block)
+        self._ranges(block)
+        self.masses.seen[nodes] = True
+        return block
+
+    def prepare(self, nodes: IntArray, logits: torch.Tensor, exact: bool) -> Block:
+        """Mask and normalise rows; fills in `Masses.kept` and `Masses.eos`."""
+        double = exact or logits.dtype == torch.float64
+        logits = logits.to(torch.float64 if double else torch.float32)
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        mask = self._mask(nodes, logits)
+        top = logits.amax(dim=1)
+        if bool(torch.isnan(top).any()) or bool(torch.isposinf(top).any()):
+            raise TeacherError("a teacher row holds NaN or +inf")
+        top = torch.where(torch.isneginf(top), torch.zeros_like(top), top)
+        share = (logits - top[:, None]).exp_()
+        full = share.sum(dim=1, dtype=torch.float64)
+        share *= mask
+        canonical = share.sum(dim=1, dtype=torch.float64)
+        self._rescue_thin_rows(logits, mask, share, top, canonical, full)
+        log_top = top.double()
+        log_norm = log_top + (canonical if self.canonical == "renormalize" else full).log()
+        log_norm = torch.where(canonical > 0, log_norm, torch.full_like(log_norm, np.inf))
+        self.masses.kept[nodes] = _numpy(canonical / full.clamp(min=1e-300))
+        block = Block(nodes, share, log_top - log_norm, logits, log_norm)
+        eos = logits[:, list(self.plan.pair.teacher_eos)].double().logsumexp(dim=1) - log_norm
+        complete = torch.from_numpy(self.plan.node_complete[nodes]).to(eos.device)
+        self.masses.eos[nodes] = _numpy(torch.where(complete, eos, torch.full_like(eos, -np.inf)))
+        return block
+
+    def _mask(self, nodes: IntArray, logits: torch.Tensor) -> torch.Tensor:
+        flags = torch.from_numpy(self.plan.masks(nodes, logits.shape[1], self.num_threads))
+        complete = torch.from_numpy(self.plan.node_complete[nodes])
+        flags[:, list(self.plan.pair.teacher_eos)] = complete[:, None]
+        return flags.to(logits.device)
+
+    def _rescue_thin_rows(
+        self,
+        logits: torch.Tensor,
+        mask: torch.Tensor,
+        share: torch.Tensor,
+        top: torch.Tensor,
+        canonical: torch.Tensor,
+        full: torch.Tensor,
+    ) -> None:
+        """Put rows with next to no canonical mass on the scale of their own canonical maximum (in place)."""
+        for row in torch.nonzero(canonical < _THIN_ROW * full).flatten().tolist():
+            own = torch.where(mask[row], logits[row], torch.full_like(logits[row], -np.inf))
+            peak = own.max()
+            if torch.isneginf(peak):
+                continue
+            full[row] = (logits[row].double().logsumexp(0) - peak.double()).exp()
+            share[row] = (own - peak).exp()
+            canonical[row] = share[row].sum(dtype=torch.float64)
+            top[row] = peak
+
+    def _edges(self, block: Block) -> None:
+        """Log-probabilities of the nodes below these rows."""
+        rows, children = expand(self._child_ptr[block.nodes], self._child_ptr[block.nodes + 1])
+        children = self._children[children]
+        at = torch.from_numpy(rows).to(block.logits.device)
+        tokens = torch.from_numpy(self.plan.node_token[children]).to(block.logits.device)
+        edge = block.logits[at, tokens].double() - block.log_norm[at]
+        self.masses.edge[children] = _numpy(edge)
+
+    def _ranges(self, block: Block) -> None:
+        plan = self.plan
+        rows, ranges = expand(plan.range_ptr[block.nodes], plan.range_ptr[block.nodes + 1])
+        if not len(ranges):
+            return
+        inside, places = expand(plan.range_first[ranges], plan.range_last[ranges])
+        log_mass = self.sum_groups(block, rows[inside], places, inside, len(ranges), rows)
+        self.masses.ranges[ranges] = log_mass
+
+    def sum_groups(
+        self, block: Block, rows: IntArray, places: IntArray, group: IntArray, groups: int, row_of: IntArray
+    ) -> FloatArray:
+        """Log of the mass of groups of entries: rows, places, group [entries]; row_of [groups]; float64 [groups]."""
+        device = block.share.device
+        flat = torch.from_numpy(rows * block.share.shape[1] + self._tokens[places]).to(device)
+        values = block.share.reshape(-1)[flat].double()
+        at = torch.from_numpy(group).to(device)
+        sums = torch.zeros(groups, dtype=torch.float64, device=device).index_add_(0, at, values)
+        log_mass = _numpy(sums.log() + block.log_scale[torch.from_numpy(row_of).to(device)])
+        faint = np.flatnonzero(_numpy(sums) < _FAINT)
+        if len(faint) and block.share.dtype == torch.float32:
+            self._sum_faint(block, rows, places, group, faint, row_of, log_mass)
+        return log_mass
+
+    def _sum_faint(
+        self,
+        block: Block,
+        rows: IntArray,
+        places: IntArray,
+        group: IntArray,
+        faint: IntArray,
+        row_of: IntArray,
+        out: FloatArray,
+    ) -> None:
+        """Sum groups again from the logits where float32 exponentials may have been lost (rare)."""
+        starts = np.searchsorted(group, faint)
+        ends = np.searchsorted(group, faint, side="right")
+        for at, start, end in zip(faint, starts, ends, strict=True):
+            row = int(row_of[at])
+            tokens = self._tokens[places[start:end]]
+            allowed = self.plan.masks(block.nodes[row : row + 1], block.share.shape[1], 1)[0, tokens]
+            if allowed.any():
+                index = torch.from_numpy(tokens[allowed]).to(block.logits.device)
+                total = block.logits[row, index].double().logsumexp(0) - block.log_norm[row]
+                out[at] = float(total)
+
+
+def expand(first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
+    """All numbers of several ranges, and which range each is from."""
+    size = last - first
+    owner = np.repeat(np.arange(len(first)), size)
+    start = np.cumsum(size) - size
+    return owner, np.arange(int(size.sum())) - start[owner] + first[owner]
+
+
+def _numpy(tensor: torch.Tensor) -> FloatArray:
+    array: FloatArray = tensor.double().cpu().numpy()
+    return array

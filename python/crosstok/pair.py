@@ -1,0 +1,237 @@
+"""`Pair`: a teacher's tokenizer beside a student's, the plans of texts, and explicit covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from crosstok import _core
+from crosstok.errors import NotCanonicalError, TextError, UnsupportedTokenizerError
+from crosstok.ragged import IntArray, Ragged, ids_array
+from crosstok.tokenizer import Tokenizer, to_text
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Pair:
+    """Two tokenizers and how they relate.
+
+    regime: "same" (both encode every text alike), "subset" (the student's merges are the teacher's first ones,
+    all else is alike), or "general"; `reason` says why (design.md, fact 5). It is found from what the files hold,
+    by bytes, never from ids or names.
+
+    teacher_eos, student_eos: the id or ids that end a text. None: those the tokenizer was loaded with. Raises
+    UnsupportedTokenizerError where neither tells any, ValueError where an id is not a special token.
+    """
+
+    def __init__(
+        self,
+        teacher: Tokenizer,
+        student: Tokenizer,
+        teacher_eos: int | Sequence[int] | None = None,
+        student_eos: int | Sequence[int] | None = None,
+    ) -> None:
+        self.teacher, self.student = teacher, student
+        self.teacher_eos = _eos(teacher, teacher_eos, "teacher")
+        self.student_eos = _eos(student, student_eos, "student")
+        self._core = _core.Pair(teacher._core, student._core, list(self.teacher_eos), list(self.student_eos))
+
+    @property
+    def regime(self) -> str:
+        """Which of "same", "subset" and "general" the pair is."""
+        return self._core.regime
+
+    @property
+    def reason(self) -> str:
+        """Why the regime is what it is."""
+        return self._core.reason
+
+    def encode(self, text: str | bytes, start: bool = False, index: int | None = None) -> IntArray:
+        """Student ids of a pair-admissible text, int64 [n]. Raises TextError for any other, naming ``index``."""
+        decoded = to_text(text, index)
+        try:
+            self.teacher.check_admissible(decoded, start)
+            self.student.check_admissible(decoded, start)
+            return self.student.encode(decoded, start)
+        except TextError as error:
+            raise TextError(error.reason, index, error.offset) from None
+
+    def plan(
+        self,
+        texts: Sequence[str | bytes],
+        *,
+        start: bool | Sequence[bool] = False,
+        ended: bool | Sequence[bool] = True,
+        every_node: bool = False,
+        num_threads: int = 0,
+    ) -> Plan:
+        """Plan the scoring of texts (design.md, section 4), in parallel.
+
+        start: the text starts a document. ended: end-of-text follows it. every_node: keep the nodes that only
+        whole distributions need. Raises TextError for a text that is not admissible, PlanError for the general
+        regime.
+        """
+        starts = flags(start, len(texts), "start")
+        ids = [self.encode(text, bool(starts[i]), i) for i, text in enumerate(texts)]
+        ends = flags(ended, len(texts), "ended") | every_node
+        return self.plan_ids(Ragged.of(ids), starts, ends, every_node, num_threads)
+
+    def plan_ids(
+        self, ids: Ragged, start: BoolArray, end_rows: BoolArray, every_node: bool, num_threads: int = 0
+    ) -> Plan:
+        """Plan for student ids (without end-of-text). end_rows: whether the rows at the end are needed."""
+        core = self._core.plan(ids.values, ids.offsets, start, every_node, end_rows, num_threads)
+        return Plan(core, self)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How teacher tokens are spelled in student tokens. Raises PlanError for the general regime."""
+        return Spelling(*self._core.spelling())
+
+    def check_student_prefix(self, student_ids: IntArray, start: bool) -> None:
+        """Raise NotCanonicalError unless some text's student encoding starts with these ids."""
+        if not self.student.is_canonical(student_ids, start=start):
+            raise NotCanonicalError(f"no text has a student encoding that starts with {student_ids.tolist()}")
+
+    def __repr__(self) -> str:
+        """Short description."""
+        return f"Pair(regime={self.regime!r}: {self.reason})"
+
+
+@dataclass(frozen=True, eq=False)
+class Spelling:
+    """Teacher tokens sorted by their spellings in student tokens, compared as id sequences (design.md, fact 4).
+
+    tokens: int64 [tokens]. Token ``tokens[i]`` is spelled ``ids[ptr[i]:ptr[i + 1]]``.
+    """
+
+    tokens: IntArray
+    ptr: IntArray
+    ids: IntArray
+
+    def id_at(self, places: IntArray, depth: IntArray | int) -> IntArray:
+        """The student id at ``depth`` of each spelling, −1 where it is no longer than that."""
+        at = self.ptr[places] + depth
+        inside = at < self.ptr[places + 1]
+        return np.where(inside, self.ids[np.where(inside, at, 0)], -1)
+
+
+class Plan:
+    """Which teacher rows a batch of texts needs, and which of their entries make up each probability.
+
+    Nodes are canonical teacher prefixes that end at a student boundary, numbered through all texts; a text's first
+    node is its root. Position i of a text is the prefix s_1..s_i. All arrays are flat int64:
+
+    node_token, node_parent [nodes]: −1 at a root. node_depth [nodes]: student tokens spelled. node_ptr [texts + 1].
+    student_ids [total], student_ptr [texts + 1]. range_node, range_first, range_last, range_depth [ranges]: the tokens
+    ``pair.spelling.tokens[first:last]`` after a node are those that cover s_1..s_depth from there. node_complete, bool
+    [nodes]: the text may end at the node.
+    """
+
+    def __init__(self, core: _core.Plan, pair: Pair) -> None:
+        """For internal use; see `Pair.plan`."""
+        self._core, self.pair = core, pair
+        self.student_ids, self.student_ptr = core.student_ids, core.student_ptr
+        self.node_ptr, self.node_token, self.node_parent = core.node_ptr, core.node_token, core.node_parent
+        self.node_depth, self.node_complete = core.node_depth, core.node_complete
+        self.range_node, self.range_depth = core.range_node, core.range_depth
+        self.range_first, self.range_last = core.range_first, core.range_last
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.node_ptr) - 1
+
+    @cached_property
+    def node_text(self) -> IntArray:
+        """int64 [nodes]: the text that each node belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.node_ptr))
+
+    @cached_property
+    def range_ptr(self) -> IntArray:
+        """int64 [nodes + 1]: where each node's ranges begin; they are sorted by node, then depth."""
+        return np.searchsorted(self.range_node, np.arange(len(self.node_token) + 1)).astype(np.int64)
+
+    def masks(self, nodes: IntArray, width: int, num_threads: int = 0) -> BoolArray:
+        """bool [len(nodes), width]: the canonical next tokens of nodes; end-of-text is not among them.
+
+        Raises PlanError where ``width`` is smaller than the teacher's vocabulary.
+        """
+        return self._core.masks(nodes, width, num_threads).view(np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class CoverBatch:
+    """Relative covers of every prefix of several student sequences, as index arrays (design.md, section 5).
+
+    node_token, node_parent: int64 [nodes], a text's first node is its root: token −1, parent −1. cover_node, cover_token:
+    int64 [covers]; token −1 is the node itself. position_ptr: int64 [positions + 1], into covers. text_ptr: int64
+    [texts + 1], into positions. status: int8 [covers], 1 in, 0 undecided.
+    """
+
+    node_token: IntArray
+    node_parent: IntArray
+    cover_node: IntArray
+    cover_token: IntArray
+    position_ptr: IntArray
+    text_ptr: IntArray
+    status: npt.NDArray[np.int8]
+
+    def paths(self, position: int) -> list[IntArray]:
+        """The covers of a position (numbered through all texts) as explicit id arrays."""
+        covers = range(int(self.position_ptr[position]), int(self.position_ptr[position + 1]))
+        return [self._path(cover) for cover in covers]
+
+    def _path(self, cover: int) -> IntArray:
+        path = [int(self.cover_token[cover])] if self.cover_token[cover] >= 0 else []
+        node = int(self.cover_node[cover])
+        while self.node_parent[node] >= 0:
+            path.append(int(self.node_token[node]))
+            node = int(self.node_parent[node])
+        return np.asarray(path[::-1], dtype=np.int64)
+
+
+def enumerate_covers(
+    pair: Pair,
+    student_ids: Ragged | Sequence[Sequence[int] | IntArray],
+    max_covers: int | None = None,
+    num_threads: int = 0,
+) -> CoverBatch:
+    """List the relative covers of every prefix s_1..s_i, i = 0..n, of every sequence, in parallel.
+
+    A last id that ends a text asks for the complete texts there. Texts continue something (``start=False``).
+    Raises PlanError for the general regime, and where there are more than ``max_covers``.
+    """
+    ids = Ragged.of(student_ids)
+    core = _core.enumerate_covers(pair._core, ids.values, ids.offsets, max_covers, num_threads)
+    arrays = (core.node_token, core.node_parent, core.cover_node, core.cover_token)
+    status = np.ones(len(core.cover_node), dtype=np.int8)
+    return CoverBatch(*arrays, core.position_ptr, core.text_ptr, status)
+
+
+def flags(value: bool | Sequence[bool] | BoolArray, count: int, name: str) -> BoolArray:
+    """One flag a text, from one for all or a list."""
+    if isinstance(value, (bool, np.bool_)):
+        return np.full(count, bool(value))
+    array = np.asarray(value, dtype=bool)
+    if array.shape != (count,):
+        raise ValueError(f"{name}: {array.size} flags for {count} texts")
+    return array
+
+
+def _eos(tokenizer: Tokenizer, given: int | Sequence[int] | None, whose: str) -> tuple[int, ...]:
+    if given is None:
+        ids: tuple[int, ...] = tokenizer.eos_ids
+        if not ids:
+            raise UnsupportedTokenizerError(
+                f"the {whose} does not say which ids end a text: pass {whose}_eos (or load a directory with "
+                "generation_config.json, tokenizer_config.json or a chat template)"
+            )
+        return ids
+    listed = [given] if isinstance(given, (int, np.integer)) else list(given)
+    return tuple(int(id) for id in ids_array(listed))
+
+

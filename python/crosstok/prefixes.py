@@ -1,0 +1,106 @@
+"""From masses to the probabilities of student prefixes, P(s_1..s_i) for every position of every text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crosstok.errors import TeacherError
+from crosstok.masses import Masses
+from crosstok.pair import Plan
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# A node with less canonical mass cannot be trusted (design.md, section 2), and a position of which more than
+# this share comes through such nodes depends on them.
+THIN = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Prefixes:
+    """Per position, numbered through all texts: text t has n_t + 2 of them, s_1..s_i for i = 0..n_t and the ended text.
+
+    log_p: log P, −inf for the ended text where it was not asked for. noncanonical: mean of the mass removed where the covers
+    cross. dead: share of P(s_1..s_i) at nodes without any canonical mass. thin: whether it depends on nodes with next to none.
+    rows: teacher rows at the position. log_q: [nodes]. masses: what they were gathered from.
+    """
+
+    first: IntArray
+    log_p: FloatArray
+    noncanonical: FloatArray
+    dead: FloatArray
+    thin: npt.NDArray[np.bool_]
+    rows: IntArray
+    log_q: FloatArray
+    masses: Masses
+
+
+def gather(plan: Plan, masses: Masses) -> Prefixes:
+    """Sum the relative covers of every prefix (design.md, section 2: P(s) = Σ q(e))."""
+    if not masses.seen.all():
+        raise TeacherError(f"the teacher left out {int((~masses.seen).sum())} of {len(masses.seen)} rows")
+    lengths = np.diff(plan.student_ptr)
+    first = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
+    log_q = _node_logprobs(plan, masses)
+    node_position = first[plan.node_text] + plan.node_depth
+    # Every way to cover a position: a range after a node, or end-of-text after a node.
+    ends = np.flatnonzero(plan.node_depth == lengths[plan.node_text])
+    node = np.concatenate([plan.range_node, ends])
+    position = np.concatenate([first[plan.node_text[plan.range_node]] + plan.range_depth, node_position[ends] + 1])
+    mass = log_q[node] + np.concatenate([masses.ranges, masses.eos[ends]])
+    count = int(first[-1])
+    log_p = log_sum(mass, position, count)
+    log_p[first[:-1]] = 0.0
+    weight = _shares(mass, log_p[position])
+    removed = np.bincount(position, weight * (1.0 - masses.kept[node]), count)
+    weak = _depends_on_thin(plan, masses)
+    through = np.bincount(position, weight * weak[node], count)
+    # A row without any canonical mass loses all that reaches it.
+    lost = _shares(log_q, log_p[node_position]) * (masses.kept == 0.0)
+    return Prefixes(
+        first=first,
+        log_p=log_p,
+        noncanonical=removed,
+        dead=np.bincount(node_position, lost, count),
+        thin=through > THIN,
+        rows=np.bincount(node_position, minlength=count).astype(np.int64),
+        log_q=log_q,
+        masses=masses,
+    )
+
+
+def _node_logprobs(plan: Plan, masses: Masses) -> FloatArray:
+    """log q of every node: parents come first."""
+    log_q = masses.edge.copy()
+    parent = plan.node_parent
+    for node in np.flatnonzero(parent >= 0):
+        log_q[node] += log_q[parent[node]]
+    return log_q
+
+
+def _depends_on_thin(plan: Plan, masses: Masses) -> npt.NDArray[np.bool_]:
+    weak = masses.kept < THIN
+    for node in np.flatnonzero(plan.node_parent >= 0):
+        weak[node] |= weak[plan.node_parent[node]]
+    return weak
+
+
+def log_sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
+    """Log of the sum of exp(values) in each group; −inf for an empty one."""
+    top = np.full(groups, -np.inf)
+    np.maximum.at(top, group, values)
+    shares = _shares(values, top[group])
+    with np.errstate(divide="ignore"):
+        logs: FloatArray = top + np.log(np.bincount(group, shares, groups))
+    return logs
+
+
+def _shares(values: FloatArray, of: FloatArray) -> FloatArray:
+    """exp(values − of), zero where values are −inf."""
+    possible = values > -np.inf
+    shares = np.zeros(len(values))
+    shares[possible] = np.exp(values[possible] - of[possible])
+    return shares

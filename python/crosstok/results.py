@@ -1,0 +1,76 @@
+"""What a `Scorer` hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+class Status(IntEnum):
+    """How far a value can be trusted."""
+
+    EXACT = 0
+    CERTIFIED = 1
+    ESTIMATED = 2
+    SPECIAL = 3
+    """Inserted by a template, not scored."""
+    UNSUPPORTED = 4
+    """Depends on a teacher prefix with next to no canonical mass, or has probability zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A text's student tokens under the teacher; every array is per position, [n] or with end-of-text [n + 1].
+
+    student_ids: int64. logprobs, lower, upper: float64, log P(s_i | s_<i) in nats and its bounds (all equal where
+    nothing is undecided). prefix_lower, prefix_upper: float64, log P(s_1..s_i). noncanonical_mass: float64, the mean,
+    weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
+    float64, the share of P(s_<i) that no next student token has. rows: int64, teacher rows spent. status: uint8,
+    see `Status`.
+    """
+
+    student_ids: IntArray
+    logprobs: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    prefix_lower: FloatArray
+    prefix_upper: FloatArray
+    noncanonical_mass: FloatArray
+    inadmissible_mass: FloatArray
+    rows: IntArray
+    status: npt.NDArray[np.uint8]
+
+    @property
+    def total(self) -> float:
+        """log P of the whole sequence, in nats (its lower bound where bounds differ)."""
+        return float(self.prefix_lower[-1]) if len(self.prefix_lower) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Distributions:
+    """The teacher's distribution over the next student token, at every position of a text.
+
+    logprobs: float32 [n + 1, student width], natural logarithms, not normalised any further; row i follows
+    s_1..s_i. End-of-text is at the student's first end-of-text id; other special tokens are −inf.
+    undecided_mass: float32 [n + 1].
+    """
+
+    student_ids: IntArray
+    logprobs: torch.Tensor
+    undecided_mass: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class NextToken:
+    """The distribution over one next student token: float64 [student width], natural logarithms, with bounds."""
+
+    logprobs: torch.Tensor
+    lower: torch.Tensor
+    upper: torch.Tensor

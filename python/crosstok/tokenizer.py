@@ -1,0 +1,210 @@
+"""`Tokenizer`: a tokenizer.json and what follows from it about texts and token sequences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crosstok import _core
+from crosstok.errors import TextError
+from crosstok.pretrained import Source, find
+from crosstok.ragged import IntArray, Ragged, ids_array
+
+
+class Tokenizer:
+    """A BPE tokenizer, byte-level or SentencePiece-style: immutable, picklable, safe to share between threads.
+
+    ``start`` in its methods: the text starts a document, so that a tokenizer with a dummy prefix (Llama 2) puts
+    its space there. Without it the text continues something, without a space. Other tokenizers do not care.
+    """
+
+    __slots__ = ("_bos_id", "_core", "_eos_ids")
+
+    def __init__(self, core: _core.Tokenizer, eos_ids: Sequence[int] = (), bos_id: int | None = None) -> None:
+        """For internal use; see `from_file`, `from_json` and `from_pretrained`."""
+        self._core = core
+        self._eos_ids = tuple(int(id) for id in eos_ids)
+        self._bos_id = core.bos if bos_id is None else int(bos_id)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Tokenizer:
+        """Read a tokenizer.json. Raises UnsupportedTokenizerError naming the field that is not supported."""
+        return cls(_core.Tokenizer(Path(path).read_bytes()))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Tokenizer:
+        """Read the content of a tokenizer.json."""
+        return cls(_core.Tokenizer(text.encode() if isinstance(text, str) else text))
+
+    @classmethod
+    def from_pretrained(cls, source: Any) -> Tokenizer:
+        """Read a directory, a hub id, or a transformers tokenizer.
+
+        A directory (or hub id) means its tokenizer.json as it stands; a transformers tokenizer means its
+        ``backend_tokenizer``, which need not be the same (transformers rebuilds some). The ids that end a text
+        are the chat template's end-of-turn token, those of generation_config.json, and the ``eos_token``.
+        """
+        found: Source = find(source)
+        core = _core.Tokenizer(found.tokenizer_json)
+        table = _special_ids(core)
+        eos = [id for name in found.eos_tokens if (id := table.get(name.encode())) is not None]
+        eos += [id for id in found.eos_ids if id in set(table.values())]
+        bos = None if found.bos_token is None else table.get(found.bos_token.encode())
+        return cls(core, list(dict.fromkeys(eos)), bos)
+
+    @property
+    def vocab_size(self) -> int:
+        """Highest id + 1, added tokens included."""
+        return self._core.vocab_size
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that affects encoding, and of nothing else."""
+        return self._core.fingerprint
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end a text, as far as known; the first stands for the event."""
+        return self._eos_ids
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that a text without prompt begins with, if there is one."""
+        return self._bos_id
+
+    @property
+    def special_ids(self) -> IntArray:
+        """int64: ids of the special tokens, ascending."""
+        return self._core.special_ids
+
+    def encode(self, text: str | bytes, start: bool = False) -> IntArray:
+        """Ids of a text, int64 [n], equal to Hugging Face's for completion text (design.md, section 2).
+
+        No special token is added, and text that spells one is ordinary text. Raises TextError for invalid
+        UTF-8 and for text that the vocabulary cannot spell.
+        """
+        return self._core.encode(to_text(text), start)
+
+    def encode_batch(self, texts: Sequence[str | bytes], start: bool = False, num_threads: int = 0) -> Ragged:
+        """Ids of several texts, in parallel (0 threads: as many as the machine has)."""
+        decoded = [to_text(text, index) for index, text in enumerate(texts)]
+        return Ragged(*self._core.encode_batch(decoded, start, num_threads))
+
+    def decode(self, ids: Sequence[int] | IntArray) -> bytes:
+        """Concatenate the tokens' bytes. A dummy prefix is included; no decoder of tokenizer.json is run."""
+        return self._core.decode(ids_array(ids))
+
+    def token_bytes(self, id: int) -> bytes:
+        """Bytes of one token; of a special token, its content. An unused id has none."""
+        return self._core.token_bytes(int(id))
+
+    def normalize(self, text: str) -> str:
+        """What the normalizer makes of a text, without dummy prefix; admissible texts come back unchanged."""
+        return self._core.normalize(text)
+
+    def check_admissible(self, text: str | bytes, start: bool = False) -> None:
+        """Raise TextError, with byte offset and reason, unless the text is admissible (design.md, section 2)."""
+        self._core.check_admissible(to_text(text), start)
+
+    def is_canonical(
+        self, ids: Sequence[int] | IntArray, complete: bool = False, start: bool = False
+    ) -> bool:
+        """Whether some admissible text has an encoding that starts with ``ids`` (``complete``: that is ``ids``)."""
+        return self._core.is_canonical(ids_array(ids), complete, start)
+
+    def canonical_next(self, ids: Sequence[int] | IntArray, start: bool = False) -> npt.NDArray[np.bool_]:
+        """bool [vocab_size]: tokens with which ``ids`` is still a canonical prefix; special tokens never.
+
+        Raises NotCanonicalError if ``ids`` is none itself.
+        """
+        return self._core.canonical_next(ids_array(ids), start)
+
+    def merge_dag(self, id: int) -> list[tuple[int, int, int]]:
+        """(token, left, right) of a token's own derivation: root first, leaves omitted."""
+        return self._core.merge_dag(int(id))
+
+    def covers(self, prefix: bytes) -> list[IntArray]:
+        """Every byte cover of ``prefix``: the canonical e that spell it, but not without their last token.
+
+        Explicit, so for people, tests and tiny cases: a short prefix of a real vocabulary has thousands.
+        """
+        return self._core.covers(bytes(prefix))
+
+    def first_merges(self, n: int) -> Tokenizer:
+        """The tokenizer with the first ``n`` merges only (design.md, fact 5); ids are renumbered.
+
+        Added and special tokens stay, ``ignore_merges`` is switched off, and the ids that begin and end a text
+        are carried over. With ``n`` of all merges it encodes as this one does.
+        """
+        core, old_ids = self._core.first_merges(n)
+        new_id = {int(old): new for new, old in enumerate(old_ids) if old >= 0}
+        bos = None if self._bos_id is None else new_id[self._bos_id]
+        return Tokenizer(core, [new_id[id] for id in self._eos_ids], bos)
+
+    def to_json(self) -> bytes:
+        """The tokenizer.json."""
+        return self._core.to_json()
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json that Hugging Face loads.
+
+        To a directory, also write what tells the ids that begin and end a text (generation_config.json), so
+        that `from_pretrained` finds them again.
+        """
+        path = Path(path)
+        if path.is_dir():
+            config: dict[str, Any] = {"eos_token_id": list(self._eos_ids)}
+            if self._bos_id is not None:
+                config["bos_token_id"] = self._bos_id
+            (path / "generation_config.json").write_text(json.dumps(config, indent=2) + "\n")
+            path = path / "tokenizer.json"
+        path.write_bytes(self.to_json())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by content."""
+        return _unpickle, (self.to_json(), self._eos_ids, self._bos_id)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal encodings and equal ids that begin and end a text."""
+        if not isinstance(other, Tokenizer):
+            return NotImplemented
+        return self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """Hash by content."""
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, tuple[int, ...], int | None]:
+        return self.fingerprint, self._eos_ids, self._bos_id
+
+    def __repr__(self) -> str:
+        """Short description."""
+        return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint={self.fingerprint[:12]}…)"
+
+
+def _unpickle(json: bytes, eos_ids: tuple[int, ...], bos_id: int | None) -> Tokenizer:
+    return Tokenizer(_core.Tokenizer(json), eos_ids, bos_id)
+
+
+def _special_ids(core: _core.Tokenizer) -> dict[bytes, int]:
+    return {core.token_bytes(int(id)): int(id) for id in core.special_ids}
+
+
+def to_text(text: str | bytes, index: int | None = None) -> str:
+    """The text as a str that has a UTF-8 encoding. Raises TextError where there is none."""
+    try:
+        if isinstance(text, bytes):
+            return text.decode()
+        text.encode()
+    except UnicodeDecodeError as error:
+        raise TextError("invalid UTF-8", index, error.start) from None
+    except UnicodeEncodeError as error:
+        offset = len(text[: error.start].encode())
+        raise TextError("a surrogate, which UTF-8 does not have", index, offset) from None
+    return text

@@ -1,0 +1,91 @@
+//! Which token sequences can stand at the start of the encoding of some text (design.md, section 2 and fact 1).
+//!
+//! Canonicality is a conjunction, and each part keeps a small state of its own in a [`Branch`]: pairs inside a pretoken
+//! (`bpe::pairs`), pretoken boundaries (`pretoken::boundaries`), whole-pretoken look-up ([`whole`]), added tokens
+//! ([`added`]), UTF-8 and byte fallback ([`partial`]), the normalizer ([`nfc`]) and the dummy prefix. Guesses about text to
+//! come make several branches; a [`State`] holds those that some continuation completes ([`witness`]). [`masks`] gives the
+//! canonical next tokens of a state, all at once.
+
+pub mod added;
+pub mod branch;
+pub mod masks;
+pub mod nfc;
+pub mod partial;
+pub mod shape;
+pub mod whole;
+mod witness;
+
+use std::sync::Arc;
+
+pub use branch::{Branch, Branches};
+
+use crate::bpe::pairs::PairIndex;
+use crate::error::{Error, Result};
+use crate::pretoken::boundaries::Boundaries;
+use crate::tokenizer::Tokenizer;
+use added::AddedAutomaton;
+use shape::Shapes;
+use whole::WholePretokens;
+use witness::Witnesses;
+
+/// Everything that decides canonicality for one tokenizer. Built once, then shared.
+#[derive(Debug)]
+pub struct Canonical {
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) boundaries: Boundaries,
+    pub(crate) pairs: PairIndex,
+    pub(crate) shapes: Shapes,
+    whole: WholePretokens,
+    added: Option<AddedAutomaton>,
+    witnesses: Witnesses,
+}
+
+/// What a canonical prefix leaves open: its branches that some continuation completes. Never empty.
+pub type State = Branches;
+
+impl Canonical {
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self> {
+        let boundaries =
+            tokenizer.pretokenizer.boundaries().map_err(|reason| Error::unsupported("pre_tokenizer", reason))?;
+        let pairs = PairIndex::new(&tokenizer.bpe);
+        let shapes = Shapes::new(&tokenizer);
+        let whole = WholePretokens::new(&tokenizer);
+        let added = AddedAutomaton::new(&tokenizer);
+        let witnesses = Witnesses::new(&tokenizer, &shapes);
+        Ok(Self { tokenizer, boundaries, pairs, shapes, whole, added, witnesses })
+    }
+
+    /// The state before any token; `None` if the tokenizer has no admissible text at all (it always has the empty one).
+    pub fn start(&self, start: bool) -> State {
+        State::from_iter([self.first_branch(start)])
+    }
+
+    /// The state after one more token, or `None` if the longer sequence is not a canonical prefix.
+    pub fn push(&self, state: &State, token: u32) -> Option<State> {
+        let mut next = State::new();
+        for branch in state {
+            for after in self.push_branch(branch, token) {
+                if !next.contains(&after) && self.live(&after) {
+                    next.push(after);
+                }
+            }
+        }
+        (!next.is_empty()).then_some(next)
+    }
+
+    /// Whether the sequence is canonical as a complete one.
+    pub fn complete(&self, state: &State) -> bool {
+        state.iter().any(|branch| self.branch_complete(branch))
+    }
+
+    /// The state after a sequence; the error tells how much of it is canonical.
+    pub fn state_after(&self, ids: &[u32], start: bool) -> Result<State> {
+        let mut state = self.start(start);
+        for (at, &id) in ids.iter().enumerate() {
+            state = self.push(&state, id).ok_or_else(|| {
+                Error::NotCanonical(format!("no text has an encoding that starts with the first {} tokens", at + 1))
+            })?;
+        }
+        Ok(state)
+    }
+}

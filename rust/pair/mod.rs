@@ -1,0 +1,83 @@
+//! A teacher's tokenizer beside a student's.
+
+mod regime;
+mod spelling;
+
+use std::sync::{Arc, OnceLock};
+
+pub use regime::{Regime, Verdict};
+pub use spelling::{Range, Spelling};
+
+use crate::canonical::Canonical;
+use crate::canonical::masks::Masks;
+use crate::error::{Error, Result};
+use crate::shared::SharedTokenizer;
+
+/// Two tokenizers, and what their relation allows.
+#[derive(Debug)]
+pub struct Pair {
+    pub teacher: Arc<SharedTokenizer>,
+    pub student: Arc<SharedTokenizer>,
+    pub teacher_eos: Vec<u32>,
+    pub student_eos: Vec<u32>,
+    verdict: Verdict,
+    tables: OnceLock<Result<Arc<Tables>>>,
+}
+
+/// The tables that plans are made from: teacher tokens in the order of their spellings, with masks in the same order.
+#[derive(Debug)]
+pub struct Tables {
+    pub canonical: Arc<Canonical>,
+    pub spelling: Spelling,
+    pub masks: Masks,
+}
+
+impl Tables {
+    pub fn new(canonical: Arc<Canonical>, spelling: Spelling) -> Self {
+        let masks = Masks::new(Arc::clone(&canonical), spelling.tokens().to_vec());
+        Self { canonical, spelling, masks }
+    }
+}
+
+impl Pair {
+    pub fn new(
+        teacher: Arc<SharedTokenizer>,
+        student: Arc<SharedTokenizer>,
+        teacher_eos: Vec<u32>,
+        student_eos: Vec<u32>,
+    ) -> Result<Self> {
+        for (tokenizer, eos, whose) in [(&teacher, &teacher_eos, "teacher"), (&student, &student_eos, "student")] {
+            if eos.is_empty() {
+                return Err(Error::Invalid(format!("the {whose} has no end-of-text id")));
+            }
+            if let Some(id) = eos.iter().find(|&&id| !tokenizer.tokenizer.special_ids().contains(&id)) {
+                return Err(Error::Invalid(format!("end-of-text id {id} is not a special token of the {whose}")));
+            }
+        }
+        let verdict = regime::compare(&teacher.tokenizer, &student.tokenizer);
+        Ok(Self { teacher, student, teacher_eos, student_eos, verdict, tables: OnceLock::new() })
+    }
+
+    pub fn regime(&self) -> Regime {
+        self.verdict.regime
+    }
+
+    /// Why the regime is what it is, in words.
+    pub fn reason(&self) -> &str {
+        &self.verdict.reason
+    }
+
+    /// The tables, made at the first call.
+    pub fn tables(&self) -> Result<Arc<Tables>> {
+        let make = || {
+            if self.regime() == Regime::General {
+                let reason = format!("the general regime is not available yet ({})", self.reason());
+                return Err(Error::Plan(reason));
+            }
+            let canonical = self.teacher.canonical()?;
+            let spelling = Spelling::in_student(&canonical, &self.student.tokenizer);
+            Ok(Arc::new(Tables::new(canonical, spelling)))
+        };
+        self.tables.get_or_init(make).clone()
+    }
+}

@@ -1,0 +1,125 @@
+//! Explicit covers: for people, tests, and whoever wants index tensors instead of a plan.
+
+use super::tree::{Tree, grow};
+use super::Purpose;
+use crate::error::{Error, Result};
+use crate::pair::{Pair, Tables};
+use crate::tokenizer::parallel::map_blocks;
+
+/// Relative covers of every prefix of several student sequences, flat.
+#[derive(Debug, Default)]
+pub struct Covers {
+    pub node_token: Vec<i64>,
+    pub node_parent: Vec<i64>,
+    /// A cover is a node, or (token not −1) a node with one more token.
+    pub cover_node: Vec<i64>,
+    pub cover_token: Vec<i64>,
+    /// Where each position's covers begin; positions 0..=n of every text.
+    pub position_ptr: Vec<i64>,
+    /// Where each text's positions begin.
+    pub text_ptr: Vec<i64>,
+}
+
+const PURPOSE: Purpose = Purpose { start: false, every_node: false, end_rows: false };
+
+/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts.
+pub fn enumerate(pair: &Pair, texts: &[Vec<u32>], max_covers: Option<usize>, threads: usize) -> Result<Covers> {
+    let tables = pair.tables()?;
+    let eos = |id: &u32| pair.student_eos.contains(id);
+    let parts = map_blocks(texts.len(), 1, threads, |block| {
+        block
+            .map(|t| {
+                let ended = texts[t].last().is_some_and(eos);
+                let ids = &texts[t][..texts[t].len() - usize::from(ended)];
+                let end = ended.then(|| pair.teacher_eos[0]);
+                list(&tables, ids, end, max_covers)
+            })
+            .collect::<Result<Vec<_>>>()
+    });
+    let mut all = Covers { position_ptr: vec![0], text_ptr: vec![0], ..Covers::default() };
+    for part in parts {
+        part?.into_iter().for_each(|covers| all.append(covers));
+        if max_covers.is_some_and(|max| all.cover_node.len() > max) {
+            return Err(too_many(max_covers));
+        }
+    }
+    Ok(all)
+}
+
+/// Every byte cover of `prefix`, as id sequences.
+pub fn enumerate_bytes(tables: &Tables, prefix: &[u8]) -> Result<Vec<Vec<i64>>> {
+    let ids: Vec<u32> = prefix.iter().map(|&b| u32::from(b)).collect();
+    let covers = list(tables, &ids, None, None)?;
+    let last = covers.position_ptr.len() - 2;
+    let (from, to) = (covers.position_ptr[last] as usize, covers.position_ptr[last + 1] as usize);
+    Ok((from..to).map(|at| covers.path(at)).collect())
+}
+
+fn too_many(max: Option<usize>) -> Error {
+    Error::Plan(format!("more than max_covers = {} covers", max.unwrap_or(usize::MAX)))
+}
+
+fn list(tables: &Tables, ids: &[u32], end: Option<u32>, max: Option<usize>) -> Result<Covers> {
+    let tree = grow(tables, ids, Purpose { end_rows: end.is_some(), ..PURPOSE });
+    let positions = ids.len() + 1 + usize::from(end.is_some());
+    let mut at_position: Vec<Vec<(i64, i64)>> = vec![Vec::new(); positions];
+    at_position[0].push((0, -1));
+    let mut count = 1;
+    for range in &tree.ranges {
+        let mask = tables.masks.next(&tree.nodes[range.node].state);
+        for place in mask.ones(range.places.first, range.places.last) {
+            at_position[range.depth].push((range.node as i64, i64::from(tables.spelling.tokens()[place])));
+            count += 1;
+        }
+        if max.is_some_and(|max| count > max) {
+            return Err(too_many(max));
+        }
+    }
+    if let Some(eos) = end {
+        let complete = |node: &super::tree::Node| node.depth == ids.len() && tables.canonical.complete(&node.state);
+        let ends = tree.nodes.iter().enumerate().filter(|(_, node)| complete(node));
+        at_position[ids.len() + 1].extend(ends.map(|(at, _)| (at as i64, i64::from(eos))));
+    }
+    Ok(Covers::of_text(&tree, at_position))
+}
+
+impl Covers {
+    fn of_text(tree: &Tree, at_position: Vec<Vec<(i64, i64)>>) -> Self {
+        let mut covers = Self {
+            node_token: tree.nodes.iter().map(|n| n.token.map_or(-1, i64::from)).collect(),
+            node_parent: tree.nodes.iter().map(|n| n.parent.map_or(-1, |p| p as i64)).collect(),
+            position_ptr: vec![0],
+            text_ptr: vec![0, at_position.len() as i64],
+            ..Self::default()
+        };
+        for here in at_position {
+            covers.cover_node.extend(here.iter().map(|c| c.0));
+            covers.cover_token.extend(here.iter().map(|c| c.1));
+            covers.position_ptr.push(covers.cover_node.len() as i64);
+        }
+        covers
+    }
+
+    fn append(&mut self, other: Self) {
+        let (nodes, covers) = (self.node_token.len() as i64, self.cover_node.len() as i64);
+        let positions = self.position_ptr.len() as i64 - 1;
+        self.node_token.extend(other.node_token);
+        self.node_parent.extend(other.node_parent.iter().map(|&p| if p < 0 { -1 } else { p + nodes }));
+        self.cover_node.extend(other.cover_node.iter().map(|n| n + nodes));
+        self.cover_token.extend(other.cover_token);
+        self.position_ptr.extend(other.position_ptr[1..].iter().map(|p| p + covers));
+        self.text_ptr.extend(other.text_ptr[1..].iter().map(|p| p + positions));
+    }
+
+    /// The ids of a cover.
+    fn path(&self, cover: usize) -> Vec<i64> {
+        let mut path: Vec<i64> = Some(self.cover_token[cover]).filter(|&t| t >= 0).into_iter().collect();
+        let mut node = self.cover_node[cover];
+        while self.node_parent[node as usize] >= 0 {
+            path.push(self.node_token[node as usize]);
+            node = self.node_parent[node as usize];
+        }
+        path.reverse();
+        path
+    }
+}

@@ -1,0 +1,129 @@
+//! Plans: which teacher rows a text's student tokens need, and which of their entries make up each probability
+//! (design.md, section 4).
+//!
+//! Every canonical prefix that ends exactly at a student boundary is a *node*; nodes form a tree. A relative cover of
+//! s_1..s_i is a node at an earlier boundary with one more token that reaches s_i or goes beyond it, so P(s_1..s_i) is a sum over
+//! nodes of ranges of their rows, in the order of the tokens' spellings.
+
+mod covers;
+mod tree;
+
+use std::sync::Arc;
+
+pub use covers::{Covers, enumerate, enumerate_bytes};
+
+use crate::error::{Error, Result};
+use crate::pair::{Pair, Tables};
+use crate::tokenizer::parallel::map_blocks;
+use tree::{Tree, grow};
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose {
+    /// The text starts a document (dummy prefix).
+    pub start: bool,
+    /// Keep every node, not only those that the labels need: rows for whole distributions.
+    pub every_node: bool,
+    /// Whether nodes at the end of the text are needed: for end-of-text or the last distribution.
+    pub end_rows: bool,
+}
+
+/// Plans of several texts, flat. Nodes and positions are numbered through; position `i` of a text is the prefix s_1..s_i.
+#[derive(Debug)]
+pub struct Plan {
+    pub tables: Arc<Tables>,
+    /// Student ids of all texts, without end-of-text, and where each text begins.
+    pub student_ids: Vec<i64>,
+    pub student_ptr: Vec<i64>,
+    /// Where each text's nodes begin; the first of them is its root.
+    pub node_ptr: Vec<i64>,
+    pub node_token: Vec<i64>,
+    pub node_parent: Vec<i64>,
+    /// How many student tokens a node spells.
+    pub node_depth: Vec<i64>,
+    /// Whether the text may end at the node.
+    pub node_complete: Vec<bool>,
+    /// Ranges of the spelling order: tokens `first..last` after `node` cover the prefix of `depth` student tokens.
+    pub range_node: Vec<i64>,
+    pub range_first: Vec<i64>,
+    pub range_last: Vec<i64>,
+    pub range_depth: Vec<i64>,
+    states: Vec<crate::canonical::State>,
+}
+
+impl Plan {
+    /// Plans for texts that are given by their student ids (no end-of-text among them).
+    pub fn new(pair: &Pair, texts: &[Vec<u32>], purposes: &[Purpose], threads: usize) -> Result<Self> {
+        let tables = pair.tables()?;
+        let trees = map_blocks(texts.len(), 1, threads, |block| {
+            block.map(|t| grow(&tables, &texts[t], purposes[t])).collect::<Vec<_>>()
+        });
+        let mut plan = Self::empty(tables);
+        for (tree, ids) in trees.into_iter().flatten().zip(texts) {
+            plan.append(tree, ids);
+        }
+        Ok(plan)
+    }
+
+    fn empty(tables: Arc<Tables>) -> Self {
+        Self {
+            tables,
+            student_ids: Vec::new(),
+            student_ptr: vec![0],
+            node_ptr: vec![0],
+            node_token: Vec::new(),
+            node_parent: Vec::new(),
+            node_depth: Vec::new(),
+            node_complete: Vec::new(),
+            range_node: Vec::new(),
+            range_first: Vec::new(),
+            range_last: Vec::new(),
+            range_depth: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, tree: Tree, ids: &[u32]) {
+        let base = self.node_token.len() as i64;
+        for node in tree.nodes {
+            self.node_token.push(node.token.map_or(-1, i64::from));
+            self.node_parent.push(node.parent.map_or(-1, |p| base + p as i64));
+            self.node_depth.push(node.depth as i64);
+            self.node_complete.push(self.tables.canonical.complete(&node.state));
+            self.states.push(node.state);
+        }
+        for range in tree.ranges {
+            self.range_node.push(base + range.node as i64);
+            self.range_first.push(range.places.first as i64);
+            self.range_last.push(range.places.last as i64);
+            self.range_depth.push(range.depth as i64);
+        }
+        self.student_ids.extend(ids.iter().map(|&id| i64::from(id)));
+        self.student_ptr.push(self.student_ids.len() as i64);
+        self.node_ptr.push(self.node_token.len() as i64);
+    }
+
+    /// Writes the canonical next tokens of `nodes` as rows of `width` flags, one byte each.
+    pub fn masks(&self, nodes: &[i64], width: usize, threads: usize) -> Result<Vec<u8>> {
+        let tokens = self.tables.spelling.tokens();
+        if let Some(&top) = tokens.iter().max()
+            && top as usize >= width
+        {
+            return Err(Error::Plan(format!("rows of {width} entries do not hold token {top}")));
+        }
+        if let Some(bad) = nodes.iter().find(|&&n| n < 0 || n as usize >= self.states.len()) {
+            return Err(Error::Invalid(format!("node {bad} is out of range ({} nodes)", self.states.len())));
+        }
+        let rows = map_blocks(nodes.len(), 16, threads, |block| {
+            let mut rows = vec![0u8; block.len() * width];
+            for (row, at) in rows.chunks_mut(width.max(1)).zip(block) {
+                let mask = self.tables.masks.next(&self.states[nodes[at] as usize]);
+                for place in mask.ones(0, mask.len()) {
+                    row[tokens[place] as usize] = 1;
+                }
+            }
+            rows
+        });
+        Ok(rows.concat())
+    }
+}
