@@ -233,7 +233,7 @@ def fake_score(total: float) -> Any:
     return SimpleNamespace(
         student_ids=np.array([3]),
         logprobs=one,
-        prefix_lower=one,
+        total=total,
         noncanonical_mass=zero,
         rows=zero,
         status=zero,

@@ -51,6 +51,10 @@ CASES = [(name, attention) for name, (_, _, kinds) in MODELS.items() for attenti
 CLASSES = {"Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"), "GPT2": ("GPT2Config", "GPT2LMHeadModel")}
 
 
+def tree_of(prompt: tuple[int, ...], token: list[int], parent: list[int]) -> TokenTree:
+    return TokenTree(prompt, np.array(token, dtype=np.int64), np.array(parent, dtype=np.int64))
+
+
 def make(name: str, attention: str = "sdpa", **values: Any) -> Any:
     """A tiny random model in float32."""
     family, extra, _ = MODELS[name]
@@ -167,13 +171,12 @@ def test_prompt_is_read_once_across_batches(llama: Any, monkeypatch: pytest.Monk
     want = reference(llama, trees)
     columns = []
     forward = runner.Runner._forward
-    monkeypatch.setattr(
-        runner.Runner,
-        "_forward",
-        lambda self, inputs, keep: (
-            columns.append(inputs["input_ids"].shape[1]) or forward(self, inputs, keep)
-        ),
-    )
+
+    def counted(self: runner.Runner, inputs: dict[str, Any], keep: Any) -> Any:
+        columns.append(inputs["input_ids"].shape[1])
+        return forward(self, inputs, keep)
+
+    monkeypatch.setattr(runner.Runner, "_forward", counted)
     assert gap(collect(teacher.stream(trees), trees), want) <= 2e-5
     # 50 prompt tokens once, 9 nodes a tree; the root's own column again, and what follows the shared part.
     assert sum(columns) == (50 + 9) + (2 + 9) + (1 + 9) + (1 + 9)
@@ -182,7 +185,7 @@ def test_prompt_is_read_once_across_batches(llama: Any, monkeypatch: pytest.Monk
 def test_blocks_are_bounded_and_roots_share_a_column(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = HFTeacher(llama)
     monkeypatch.setattr(runner, "rows_per_block", lambda vocab, nbytes=0: 4)
-    trees = [TokenTree((3, 4), [-1], [-1]) for _ in range(6)] + forest(5)
+    trees = [tree_of((3, 4), [-1], [-1]) for _ in range(6)] + forest(5)
     blocks = list(teacher.stream(trees))
     assert max(b.tree.size for b in blocks) == 4
     assert gap(collect(iter(blocks), trees), reference(llama, trees)) <= 2e-5
@@ -255,7 +258,7 @@ def test_from_directory(tmp_path: Any, llama: Any) -> None:
 
 def one(prompt: tuple[int, ...], tokens: list[int]) -> list[TokenTree]:
     n = len(tokens) + 1
-    return [TokenTree(prompt, [-1, *tokens], list(range(-1, n - 1)))]
+    return [tree_of(prompt, [-1, *tokens], list(range(-1, n - 1)))]
 
 
 def test_refusals_come_before_any_forward(teacher: HFTeacher) -> None:
@@ -413,7 +416,7 @@ def test_pack_against_ancestors() -> None:
     """Intervals, depths and masks against a walk up each path."""
     trees = forest(12)
     pack = build_pack(trees, range(len(trees)))
-    paths = {}  # column -> path
+    paths: dict[int, tuple[int, ...]] = {}  # column -> path
     for tree, node, column in zip(pack.row_tree, pack.row_node, pack.row_col, strict=True):
         path = trees[tree].path(int(node))
         assert paths.setdefault(int(column), path) == path
@@ -432,8 +435,8 @@ def test_pack_against_ancestors() -> None:
 def test_token_tree_checks() -> None:
     for token, parent in (([-1, 1], [-1]), ([], []), ([0], [-1]), ([-1, 1], [-1, 1]), ([-1, 1], [-1, -1])):
         with pytest.raises(PlanError, match="token tree"):
-            TokenTree((1,), token, parent)
-    tree = TokenTree((9,), [-1, 1, 2, 3], [-1, 0, 1, 0])
+            tree_of((1,), token, parent)
+    tree = tree_of((9,), [-1, 1, 2, 3], [-1, 0, 1, 0])
     assert [tree.path(n) for n in range(4)] == [(9,), (9, 1), (9, 1, 2), (9, 3)]
     assert tree.depths().tolist() == [0, 1, 2, 1]
 
@@ -452,7 +455,7 @@ def test_table_teacher() -> None:
     assert calls == [(1,), (), (1,)]
     assert teacher.vocab_size == 3
     assert len(calls) == 3
-    tree = TokenTree((), [-1, 0, 2], [-1, 0, 0])
+    tree = tree_of((), [-1, 0, 2], [-1, 0, 0])
     (block,) = stream_rows(teacher, [tree, tree])
     assert block.tree.tolist() == [0, 0, 0, 1, 1, 1]
     assert block.node.tolist() == [0, 1, 2, 0, 1, 2]
@@ -460,6 +463,9 @@ def test_table_teacher() -> None:
 
 
 def test_table_teacher_refusals() -> None:
+    def always(row: object) -> TableTeacher:
+        return TableTeacher(lambda _: row)
+
     for bad, match in (
         ([0.0, float("nan")], "NaN"),
         ([float("inf"), 0.0], "inf"),
@@ -467,7 +473,7 @@ def test_table_teacher_refusals() -> None:
         ([], "shape"),
     ):
         with pytest.raises(TeacherError, match=match):
-            TableTeacher(lambda _, bad=bad: bad).rows([(1,)])
+            always(bad).rows([(1,)])
     with pytest.raises(TeacherError, match="shape"):
         TableTeacher(lambda path: [0.0] * (1 + len(path))).rows([(), (1,)])
     with pytest.raises(TeacherError, match="pass vocab_size"):

@@ -1,9 +1,12 @@
 """The compiled core. Flat arrays in, flat arrays out; `crosstok` wraps it."""
 
 from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
+
+__all__ = ["CoverBatch", "Pair", "Plan", "Tokenizer", "__version__", "build_profile", "enumerate_covers"]
 
 _Int = npt.NDArray[np.int64]
 _Bool = npt.NDArray[np.bool_]
@@ -11,6 +14,7 @@ _Bool = npt.NDArray[np.bool_]
 __version__: str
 build_profile: str
 
+@final
 class Tokenizer:
     def __new__(cls, json: bytes) -> Tokenizer: ...
     def to_json(self) -> bytes: ...
@@ -34,6 +38,7 @@ class Tokenizer:
     def covers(self, prefix: bytes) -> list[_Int]: ...
     def first_merges(self, n: int) -> tuple[Tokenizer, _Int]: ...
 
+@final
 class Pair:
     def __new__(
         cls, teacher: Tokenizer, student: Tokenizer, teacher_eos: Sequence[int], student_eos: Sequence[int]
@@ -53,6 +58,7 @@ class Pair:
     ) -> Plan: ...
     def spelling(self) -> tuple[_Int, _Int, _Int]: ...
 
+@final
 class Plan:
     @property
     def student_ids(self) -> _Int: ...
@@ -78,6 +84,7 @@ class Plan:
     def range_depth(self) -> _Int: ...
     def masks(self, nodes: _Int, width: int, num_threads: int) -> npt.NDArray[np.uint8]: ...
 
+@final
 class CoverBatch:
     @property
     def node_token(self) -> _Int: ...

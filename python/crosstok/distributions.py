@@ -1,7 +1,7 @@
 """Whole distributions over the next student token, from the same rows as the labels.
 
-P(v | s_1..s_i) has two sources: nodes at position i, whose rows are summed by the first student token of each entry, and
-nodes before it, whose crossing tokens reach beyond s_i and so decide the next student token themselves.
+P(v | s_1..s_i) has two sources: nodes at position i, whose rows are summed by the first student token of each
+entry, and nodes before it, whose crossing tokens reach beyond s_i and so decide the next student token themselves.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ class Collector:
         group = np.cumsum(new) - 1
         heads = np.flatnonzero(new)
         of_group = ranges[owner[heads]]
-        log_mass = aggregator.sum_groups(
-            block, rows[owner], places, group, len(heads), rows[owner[heads]]
-        )
+        log_mass = aggregator.sum_groups(block, rows[owner], places, group, len(heads), rows[owner[heads]])
         node = plan.range_node[of_group]
         for text in np.unique(plan.node_text[node]).tolist():
             mine = plan.node_text[node] == text
@@ -101,17 +99,17 @@ class Collector:
             row = self._rows.pop(node)
             if depth not in positions or prefixes.log_q[node] == -np.inf:
                 continue
-            weight = float(prefixes.log_q[node] - base[depth])
+            scale = float(prefixes.log_q[node] - base[depth])
             at = positions.index(depth)
-            out[at] += (row + weight).exp_()
-            out[at, eos] += float(np.exp(masses.eos[node] + weight))
+            out[at] += (row + scale).exp_()
+            out[at, eos] += float(np.exp(masses.eos[node] + scale))
         for found in self._crossings[text]:
             log_q = prefixes.log_q[found.node]
             keep = (found.depth >= positions.start) & (found.depth < positions.stop) & (log_q > -np.inf)
-            weight = np.zeros(len(log_q))
-            weight[keep] = np.exp(found.log_mass[keep] + log_q[keep] - base[found.depth[keep]])
-            index = (torch.from_numpy(found.depth[keep] - positions.start), torch.from_numpy(found.student[keep]))
-            out.index_put_(index, torch.from_numpy(weight[keep]), accumulate=True)
+            depth_kept, student = found.depth[keep], found.student[keep]
+            weight = np.exp(found.log_mass[keep] + log_q[keep] - base[depth_kept])
+            index = (torch.from_numpy(depth_kept - positions.start), torch.from_numpy(student))
+            out.index_put_(index, torch.from_numpy(weight), accumulate=True)
         self._crossings[text] = []
         logs = out.log_()
         impossible = base[positions.start : positions.stop] == -np.inf

@@ -167,9 +167,9 @@ class Plan:
 class CoverBatch:
     """Relative covers of every prefix of several student sequences, as index arrays (design.md, section 5).
 
-    node_token, node_parent: int64 [nodes], a text's first node is its root: token −1, parent −1. cover_node, cover_token:
-    int64 [covers]; token −1 is the node itself. position_ptr: int64 [positions + 1], into covers. text_ptr: int64
-    [texts + 1], into positions. status: int8 [covers], 1 in, 0 undecided.
+    node_token, node_parent: int64 [nodes], a text's first node is its root: token −1, parent −1. cover_node,
+    cover_token: int64 [covers]; token −1 is the node itself. position_ptr: int64 [positions + 1], into covers.
+    text_ptr: int64 [texts + 1], into positions. status: int8 [covers], 1 in, 0 undecided.
     """
 
     node_token: IntArray
@@ -233,5 +233,3 @@ def _eos(tokenizer: Tokenizer, given: int | Sequence[int] | None, whose: str) ->
         return ids
     listed = [given] if isinstance(given, (int, np.integer)) else list(given)
     return tuple(int(id) for id in ids_array(listed))
-
-

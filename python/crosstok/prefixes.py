@@ -23,9 +23,9 @@ THIN = 1e-4
 class Prefixes:
     """Per position, numbered through all texts: text t has n_t + 2 of them, s_1..s_i for i = 0..n_t and the ended text.
 
-    log_p: log P, −inf for the ended text where it was not asked for. noncanonical: mean of the mass removed where the covers
-    cross. dead: share of P(s_1..s_i) at nodes without any canonical mass. thin: whether it depends on nodes with next to none.
-    rows: teacher rows at the position. log_q: [nodes]. masses: what they were gathered from.
+    log_p: log P, −inf for the ended text where it was not asked for. noncanonical: mean of the mass removed where the
+    covers cross. dead: share of P(s_1..s_i) at nodes without any canonical mass. thin: whether it depends on nodes with
+    next to none. rows: teacher rows at the position. log_q: [nodes]. masses: what they were gathered from.
     """
 
     first: IntArray
@@ -49,27 +49,33 @@ def gather(plan: Plan, masses: Masses) -> Prefixes:
     # Every way to cover a position: a range after a node, or end-of-text after a node.
     ends = np.flatnonzero(plan.node_depth == lengths[plan.node_text])
     node = np.concatenate([plan.range_node, ends])
-    position = np.concatenate([first[plan.node_text[plan.range_node]] + plan.range_depth, node_position[ends] + 1])
+    position = np.concatenate(
+        [first[plan.node_text[plan.range_node]] + plan.range_depth, node_position[ends] + 1]
+    )
     mass = log_q[node] + np.concatenate([masses.ranges, masses.eos[ends]])
     count = int(first[-1])
     log_p = log_sum(mass, position, count)
     log_p[first[:-1]] = 0.0
     weight = _shares(mass, log_p[position])
-    removed = np.bincount(position, weight * (1.0 - masses.kept[node]), count)
+    removed = _sum(weight * (1.0 - masses.kept[node]), position, count)
     weak = _depends_on_thin(plan, masses)
-    through = np.bincount(position, weight * weak[node], count)
+    through = _sum(weight * weak[node], position, count)
     # A row without any canonical mass loses all that reaches it.
     lost = _shares(log_q, log_p[node_position]) * (masses.kept == 0.0)
     return Prefixes(
         first=first,
         log_p=log_p,
         noncanonical=removed,
-        dead=np.bincount(node_position, lost, count),
+        dead=_sum(lost, node_position, count),
         thin=through > THIN,
         rows=np.bincount(node_position, minlength=count).astype(np.int64),
         log_q=log_q,
         masses=masses,
     )
+
+
+def _sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
+    return np.bincount(group, values, groups).astype(np.float64, copy=False)
 
 
 def _node_logprobs(plan: Plan, masses: Masses) -> FloatArray:

@@ -41,7 +41,7 @@ def _read(path: Path) -> bytes | None:
 
 def _from_hub(repo: str, name: str) -> bytes | None:
     try:
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
     except ImportError:
         reason = f"{repo}: a hub id needs transformers (pip install 'crosstok[torch]')"
         raise UnsupportedTokenizerError(reason) from None

@@ -52,5 +52,7 @@ def ids_array(ids: Sequence[int] | IntArray) -> IntArray:
     """Token ids as a contiguous int64 array [n]; floats, booleans and other shapes are refused."""
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise TypeError(f"token ids must be a flat sequence of integers, not {array.dtype} {list(array.shape)}")
+        raise TypeError(
+            f"token ids must be a flat sequence of integers, not {array.dtype} {list(array.shape)}"
+        )
     return np.ascontiguousarray(array, dtype=np.int64)

@@ -10,7 +10,7 @@ import torch
 from crosstok import distributions as dense
 from crosstok.errors import TeacherError, TextError, ZeroProbabilityError
 from crosstok.masses import Aggregator, Block
-from crosstok.pair import Pair, Plan, flags
+from crosstok.pair import BoolArray, Pair, Plan, flags
 from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import IntArray, Ragged, ids_array
 from crosstok.results import Distributions, NextToken, Score, Status
@@ -26,9 +26,9 @@ class Scorer:
 
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
     the non-canonical mass). method: "auto", exact where nothing is undecided, which is everywhere in the regimes
-    "same" and "subset"; others are not available yet. tolerance, max_rows: no effect where nothing is undecided. temperature
-    divides the teacher's logits before anything else. width: of the student's logits, for padded heads. num_threads: of
-    the planner, 0 or None for all cores.
+    "same" and "subset"; others are not available yet. tolerance, max_rows: no effect where nothing is undecided.
+    temperature divides the teacher's logits before anything else. width: of the student's logits, for padded heads.
+    num_threads: of the planner, 0 or None for all cores.
 
     Raises PlanError for a pair in the general regime, TeacherError for a teacher whose rows are narrower than its
     tokenizer's vocabulary.
@@ -116,16 +116,20 @@ class Scorer:
                 undecided = torch.zeros(len(ids) + 1, dtype=torch.float32)
                 yield Distributions(ids, logprobs, undecided)
 
-    def next_token(self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None) -> NextToken:
+    def next_token(
+        self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None
+    ) -> NextToken:
         """The distribution over the student token after ``student_ids``.
 
-        prompt: None (the text starts a document) or teacher ids. Raises NotCanonicalError where no text has such a student
-        encoding, ZeroProbabilityError where the teacher gives it none.
+        prompt: None (the text starts a document) or teacher ids. Raises NotCanonicalError where no text has such a
+        student encoding, ZeroProbabilityError where the teacher gives it none.
         """
         ids = ids_array(student_ids)
         start = prompt is None
         self.pair.check_student_prefix(ids, start)
-        plan = self.pair.plan_ids(Ragged.of([ids]), np.array([start]), np.array([True]), True, self.num_threads)
+        plan = self.pair.plan_ids(
+            Ragged.of([ids]), np.array([start]), np.array([True]), True, self.num_threads
+        )
         collector = dense.Collector(plan, self.width)
         aggregator = self._aggregate(plan, [self._prompt(prompt)], collector)
         prefixes = gather(plan, aggregator.masses)
@@ -156,7 +160,7 @@ class Scorer:
             yield range(first, min(first + WINDOW, len(texts)))
 
     def _plan(
-        self, texts: Sequence[str | bytes], prompts: Prompts, ends: Sequence[bool], chunk: range, *, every_node: bool
+        self, texts: Sequence[str | bytes], prompts: Prompts, ends: BoolArray, chunk: range, every_node: bool
     ) -> Plan:
         start = prompts is None
         try:

@@ -141,10 +141,9 @@ class Tokenizer:
         Added and special tokens stay, ``ignore_merges`` is switched off, and the ids that begin and end a text
         are carried over. With ``n`` of all merges it encodes as this one does.
         """
-        core, old_ids = self._core.first_merges(n)
-        new_id = {int(old): new for new, old in enumerate(old_ids) if old >= 0}
-        bos = None if self._bos_id is None else new_id[self._bos_id]
-        return Tokenizer(core, [new_id[id] for id in self._eos_ids], bos)
+        core, new_ids = self._core.first_merges(n)  # special tokens are always kept
+        bos = None if self._bos_id is None else int(new_ids[self._bos_id])
+        return Tokenizer(core, new_ids[list(self._eos_ids)].tolist(), bos)
 
     def to_json(self) -> bytes:
         """The tokenizer.json."""
@@ -198,12 +197,13 @@ def _special_ids(core: _core.Tokenizer) -> dict[bytes, int]:
 
 def to_text(text: str | bytes, index: int | None = None) -> str:
     """The text as a str that has a UTF-8 encoding. Raises TextError where there is none."""
-    try:
-        if isinstance(text, bytes):
+    if isinstance(text, bytes):
+        try:
             return text.decode()
+        except UnicodeDecodeError as error:
+            raise TextError("invalid UTF-8", index, error.start) from None
+    try:
         text.encode()
-    except UnicodeDecodeError as error:
-        raise TextError("invalid UTF-8", index, error.start) from None
     except UnicodeEncodeError as error:
         offset = len(text[: error.start].encode())
         raise TextError("a surrogate, which UTF-8 does not have", index, offset) from None

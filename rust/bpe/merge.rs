@@ -227,10 +227,8 @@ mod tests {
     #[test]
     fn an_improper_token_is_reachable_but_not_proper() {
         // (bc, d) ranks before (b, c): bcd is built by a derivation that falls in rank.
-        let merges = FxHashMap::from_iter([
-            ((3, 2), Merge { rank: 0, product: 4 }),
-            ((0, 1), Merge { rank: 1, product: 3 }),
-        ]);
+        let merges =
+            FxHashMap::from_iter([((3, 2), Merge { rank: 0, product: 4 }), ((0, 1), Merge { rank: 1, product: 3 })]);
         let spelled: [&[u32]; 5] = [&[0], &[1], &[2], &[0, 1], &[0, 1, 2]];
         let bpe = Bpe::new(merges, 5, |id, out| out.extend(spelled[id as usize]));
         assert_eq!(bpe.reachable, [true; 5]);

@@ -94,8 +94,7 @@ impl Bpe {
     fn find_proper(&self) -> Vec<bool> {
         let mut proper: Vec<bool> =
             self.own.iter().zip(&self.reachable).map(|(own, &reachable)| reachable && own.is_none()).collect();
-        let mut by_rank: Vec<u32> =
-            (0..self.own.len() as u32).filter(|&id| !self.own[id as usize].is_none()).collect();
+        let mut by_rank: Vec<u32> = (0..self.own.len() as u32).filter(|&id| !self.own[id as usize].is_none()).collect();
         by_rank.sort_unstable_by_key(|&id| self.own[id as usize].rank);
         for id in by_rank {
             let own = self.own[id as usize];

@@ -91,8 +91,7 @@ impl PairIndex {
     pub fn new(bpe: &Bpe) -> Self {
         let size = bpe.own.len();
         let proper = |id: u32| bpe.proper[id as usize];
-        let children =
-            Lists::new(size, (0..size as u32).filter(|&t| proper(t)).map(|t| (bpe.own[t as usize].left, t)));
+        let children = Lists::new(size, (0..size as u32).filter(|&t| proper(t)).map(|t| (bpe.own[t as usize].left, t)));
         let mut pairs: Vec<_> = bpe.merges.iter().map(|(&(a, b), m)| (a, (m.rank, b))).collect();
         pairs.sort_unstable();
         let merges = Lists::new(size, pairs.into_iter());
@@ -112,19 +111,18 @@ impl PairIndex {
                 stack.extend(children.get(token).iter().map(|&child| (child, false)));
             }
         }
-        let improper =
-            (0..size as u32).filter(|&t| bpe.reachable[t as usize] && !proper(t)).collect();
+        let improper = (0..size as u32).filter(|&t| bpe.reachable[t as usize] && !proper(t)).collect();
         Self { order, interval, merges, children, improper }
     }
 
     /// Calls `invalid` with every reachable token that may not follow `left` inside a pretoken (some more than once).
     pub fn for_each_invalid(&self, bpe: &Bpe, left: u32, mut invalid: impl FnMut(u32)) {
-        if !bpe.proper[left as usize] {
+        if bpe.proper[left as usize] {
+            self.spine_conflicts(bpe, left, &mut invalid);
+        } else {
             for &right in self.order.iter().filter(|&&right| !bpe.pair_valid(left, right)) {
                 invalid(right);
             }
-        } else {
-            self.spine_conflicts(bpe, left, &mut invalid);
         }
         for &right in self.improper.iter().filter(|&&right| !bpe.pair_valid(left, right)) {
             invalid(right);

@@ -94,6 +94,10 @@ impl AddedAutomaton {
 struct Node {
     children: Vec<(u8, u32)>,
     pattern: Option<u32>,
+    /// The longest pattern that ends here or above.
+    found: Option<u32>,
+    /// A special pattern ends here or below.
+    special: bool,
     depth: u32,
 }
 
@@ -126,8 +130,25 @@ impl Matcher {
                 node = all.child_or_new(node, byte, i as u32);
             }
             all.nodes[node as usize].pattern = Some(i as u32);
+            all.nodes[node as usize].special = pattern.special;
         }
+        all.look_along_paths();
         all
+    }
+
+    /// Fills in what nodes know of those above and below. Children come after their parents.
+    fn look_along_paths(&mut self) {
+        for at in 0..self.nodes.len() {
+            let found = self.nodes[at].pattern.or(self.nodes[at].found);
+            self.nodes[at].found = found;
+            for i in 0..self.nodes[at].children.len() {
+                let child = self.nodes[at].children[i].1 as usize;
+                self.nodes[child].found = found;
+            }
+        }
+        for at in (0..self.nodes.len()).rev() {
+            self.nodes[at].special |= self.nodes[at].children.iter().any(|(_, child)| self.nodes[*child as usize].special);
+        }
     }
 
     fn child_or_new(&mut self, node: u32, byte: u8, pattern: u32) -> u32 {
@@ -156,7 +177,7 @@ impl Matcher {
     fn feed(&self, pending: &mut Pending, byte: u8) -> bool {
         if let Some(child) = self.child(pending.node, byte) {
             pending.node = child;
-            return true;
+            return !self.refuted(pending);
         }
         if pending.node == 0 {
             // The byte is passed: no claim may begin with it.
@@ -168,6 +189,17 @@ impl Matcher {
         };
         pending.node = 0;
         rest.iter().all(|&b| self.feed(pending, b)) && self.feed(pending, byte)
+    }
+
+    /// Whether a match that is certain contradicts the claims, however long it becomes. (Told early: there may be many ways to
+    /// go on, as with Gemma 3's runs of newlines, and all of them in vain.)
+    fn refuted(&self, pending: &Pending) -> bool {
+        let node = &self.nodes[pending.node as usize];
+        let Some(found) = node.found else { return false };
+        let length = self.contents[found as usize].len() as u32;
+        let inside = |c: &Claim| c.start < length && (c.start > 0 || c.end < length);
+        let at_front = pending.claims.iter().any(|c| c.start == 0);
+        pending.claims.iter().any(inside) || !(at_front || self.special[found as usize] || node.special)
     }
 
     /// Settles what begins at the front of the pending text, knowing that it does not go on; gives the bytes behind it.

@@ -164,6 +164,11 @@ impl Canonical {
                 }
             }
         }
+        if !after.partial.is_empty() {
+            // Only a quick refusal: whether the vocabulary completes the character is for the witness to say.
+            let classes = self.completions.classes(after.partial);
+            pretok.retain(|state| self.boundaries.possible(*state, after.step).meets(&classes));
+        }
         for state in pretok {
             out.push(Branch { pretok: state, ..after.clone() });
         }

@@ -50,9 +50,7 @@ impl Masks {
         let mut by_bytes: Vec<u32> = (0..tokenizer.vocab_size as u32).collect();
         by_bytes.sort_by(|&a, &b| tokenizer.bytes.get(a).cmp(tokenizer.bytes.get(b)));
         let plain = (0..tokenizer.vocab_size as u32).map(|id| canonical.is_plain(id)).collect();
-        let touches: Vec<bool> = (0..tokenizer.vocab_size as u32)
-            .map(|id| tokenizer.normalizer.nfc && canonical.touches_left(id))
-            .collect();
+        let touches = canonical.touching_left();
         let touching = (0..tokenizer.vocab_size as u32).filter(|&id| touches[id as usize]).collect();
         Self {
             tokens,
@@ -325,13 +323,21 @@ impl Canonical {
         !fallback && whole_fine && added_fine && text_fine
     }
 
-    /// Whether NFC may make a difference between the token and what is before it.
-    fn touches_left(&self, token: u32) -> bool {
-        let mut first = None;
-        self.shapes.run(&self.tokenizer, token, |c| {
-            first = Some(c);
-            false
-        });
-        first.is_none_or(|c| !nfc::starts_afresh(c))
+    /// Whether NFC may make a difference between a token and what is before it, for every token.
+    fn touching_left(&self) -> Vec<bool> {
+        let ids = 0..self.tokenizer.vocab_size as u32;
+        if !self.tokenizer.normalizer.nfc {
+            return vec![false; ids.len()];
+        }
+        let doubtful = nfc::doubtful_beginnings();
+        ids.map(|id| {
+            let mut first = None;
+            self.shapes.run(&self.tokenizer, id, |c| {
+                first = Some(c);
+                false
+            });
+            first.map_or_else(|| doubtful.contains(self.tokenizer.bytes.get(id)), |c| !nfc::starts_afresh(c))
+        })
+        .collect()
     }
 }

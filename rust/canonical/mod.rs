@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::pretoken::boundaries::Boundaries;
 use crate::tokenizer::Tokenizer;
 use added::AddedAutomaton;
+use partial::Completions;
 use shape::Shapes;
 use whole::WholePretokens;
 use witness::Witnesses;
@@ -36,6 +37,7 @@ pub struct Canonical {
     pub(crate) pairs: PairIndex,
     pub(crate) shapes: Shapes,
     whole: WholePretokens,
+    completions: Completions,
     added: Option<AddedAutomaton>,
     witnesses: Witnesses,
 }
@@ -50,9 +52,10 @@ impl Canonical {
         let pairs = PairIndex::new(&tokenizer.bpe);
         let shapes = Shapes::new(&tokenizer);
         let whole = WholePretokens::new(&tokenizer);
+        let completions = Completions::new(|c| shape::class_of(&tokenizer, c));
         let added = AddedAutomaton::new(&tokenizer);
         let witnesses = Witnesses::new(&tokenizer, &shapes);
-        Ok(Self { tokenizer, boundaries, pairs, shapes, whole, added, witnesses })
+        Ok(Self { tokenizer, boundaries, pairs, shapes, whole, completions, added, witnesses })
     }
 
     /// The state before any token; `None` if the tokenizer has no admissible text at all (it always has the empty one).

@@ -3,6 +3,7 @@
 //! Substrings of NFC text are NFC, and a character with combining class 0 that never composes with what is before it starts
 //! afresh. So it is enough to keep the characters since the last such one, and to normalise them with each that follows.
 
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use std::iter::once;
 use unicode_normalization_alignments::char::canonical_combining_class;
@@ -25,6 +26,17 @@ pub fn feed(tail: &mut Tail, c: char) -> bool {
 /// Whether NFC treats `c` alike whatever comes before it.
 pub fn starts_afresh(c: char) -> bool {
     c.is_ascii() || (canonical_combining_class(c) == 0 && is_nfc_quick(once(c)) == IsNormalized::Yes)
+}
+
+/// The unfinished characters that may turn out as one of those that do not start afresh.
+pub fn doubtful_beginnings() -> FxHashSet<Vec<u8>> {
+    let mut all = FxHashSet::default();
+    let mut buffer = [0; 4];
+    for c in ('\u{80}'..=char::MAX).filter(|&c| !starts_afresh(c)) {
+        let bytes = c.encode_utf8(&mut buffer).as_bytes();
+        all.extend((1..bytes.len()).map(|end| bytes[..end].to_vec()));
+    }
+    all
 }
 
 #[cfg(test)]

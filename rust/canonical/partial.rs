@@ -1,5 +1,9 @@
 //! A character of which only some bytes are known.
 
+use rustc_hash::FxHashMap;
+
+use crate::pretoken::classes::{Class, ClassSet};
+
 /// At most three bytes that begin a UTF-8 character.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Partial {
@@ -40,9 +44,58 @@ impl Partial {
     }
 }
 
+/// For every unfinished character the classes that it may still turn out to be of.
+#[derive(Debug)]
+pub struct Completions(FxHashMap<Partial, ClassSet>);
+
+impl Completions {
+    pub fn new(class_of: impl Fn(char) -> Class) -> Self {
+        let mut all: FxHashMap<Partial, ClassSet> = FxHashMap::default();
+        // Characters that share all but their last byte: 64 in a row.
+        for block in (0x80..0x11_0000).step_by(64) {
+            let chars = (block..block + 64).filter_map(char::from_u32);
+            let mut classes = ClassSet::default();
+            chars.clone().for_each(|c| classes.insert(class_of(c)));
+            let Some(first) = chars.clone().next() else { continue };
+            let mut buffer = [0; 4];
+            let bytes = first.encode_utf8(&mut buffer).as_bytes();
+            let mut partial = Partial::NONE;
+            for &byte in &bytes[..bytes.len() - 1] {
+                if let Fed::More(next) = partial.feed(byte) {
+                    partial = next;
+                    all.entry(partial).or_default().unite(classes);
+                }
+            }
+        }
+        Self(all)
+    }
+
+    /// The classes that completing `partial` can give.
+    pub fn classes(&self, partial: Partial) -> ClassSet {
+        self.0.get(&partial).copied().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn completions_are_those_of_all_characters() {
+        let class_of = |c: char| (c as u32 % 7) as Class;
+        let completions = Completions::new(class_of);
+        for c in ('\u{80}'..=char::MAX).step_by(13) {
+            let mut buffer = [0; 4];
+            let bytes = c.encode_utf8(&mut buffer).as_bytes();
+            let mut partial = Partial::NONE;
+            for &byte in &bytes[..bytes.len() - 1] {
+                let Fed::More(next) = partial.feed(byte) else { panic!("{c:?}") };
+                partial = next;
+                assert!(completions.classes(partial).meets(&[class_of(c)].into_iter().collect()), "{c:?}");
+            }
+        }
+        assert_eq!(Completions::new(|_| 3).classes(Partial { bytes: [0xE4, 0, 0], len: 1 }), [3].into_iter().collect());
+    }
 
     #[test]
     fn every_character_is_read_and_nothing_else() {

@@ -1,37 +1,68 @@
 //! The witness: a prefix is canonical only if something completes it (design.md, fact 1).
 //!
 //! Nearly every branch may end at once and is its own witness. For the rest the graph of branches is searched until one that
-//! may end is found; what was learned is kept.
+//! may end is found. What was learned is kept: which branches have a witness, and the continuations that served, since what
+//! completes a token in one context mostly completes it in the next. A continuation is always tried before it is believed.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::branch::Branch;
-use super::shape::{Shapes, Use};
 use super::Canonical;
+use super::branch::{Branch, Branches};
+use super::shape::{Shapes, Use};
+use crate::bpe::NONE;
+use crate::pretoken::boundaries::Step;
+use crate::pretoken::classes::Class;
 use crate::tokenizer::Tokenizer;
 
 /// More known branches than this are forgotten, all at once: a bound on memory, not on what can be decided.
 const MAX_KNOWN: usize = 1 << 18;
+/// Continuations remembered for a token.
+const MAX_HINTS: usize = 4;
 
 #[derive(Debug)]
 pub struct Witnesses {
     known: Mutex<FxHashMap<Branch, bool>>,
-    /// Tokens that start a character, shortest first.
-    starting: Vec<u32>,
-    /// Tokens that continue one, shortest first.
+    /// By last token: continuations that completed a branch.
+    hints: Mutex<FxHashMap<u32, Vec<Vec<u32>>>>,
+    /// Tokens that start with a whole character, by its class, shortest first.
+    by_class: Vec<Vec<u32>>,
+    /// Tokens that are the beginning of one character.
+    beginnings: Vec<u32>,
+    /// Tokens that continue a character, shortest first.
     continuing: Vec<u32>,
+    /// Added tokens that are matched.
+    matched: Vec<u32>,
 }
 
 impl Witnesses {
     pub fn new(tokenizer: &Tokenizer, shapes: &Shapes) -> Self {
-        let mut usable: Vec<u32> = (0..tokenizer.vocab_size as u32)
-            .filter(|&id| shapes.shape[id as usize].usable != Use::Never || shapes.shape[id as usize].matched)
-            .collect();
+        let mut usable: Vec<u32> = (0..tokenizer.vocab_size as u32).collect();
         usable.sort_by_key(|&id| tokenizer.bytes.get(id).len());
-        let (continuing, starting) = usable.iter().partition(|&&id| shapes.shape[id as usize].lead > 0);
-        Self { known: Mutex::default(), starting, continuing }
+        let mut all = Self {
+            known: Mutex::default(),
+            hints: Mutex::default(),
+            by_class: vec![Vec::new(); tokenizer.pretokenizer.classes().len()],
+            beginnings: Vec::new(),
+            continuing: Vec::new(),
+            matched: Vec::new(),
+        };
+        for id in usable {
+            let shape = shapes.shape[id as usize];
+            if shape.matched {
+                all.matched.push(id);
+            }
+            if shape.usable == Use::Never {
+                continue;
+            }
+            match shapes.classes(shape.classes).first() {
+                _ if shape.lead > 0 => all.continuing.push(id),
+                Some(&class) => all.by_class[class as usize].push(id),
+                None => all.beginnings.push(id),
+            }
+        }
+        all
     }
 
     /// Tokens that begin with the rest of a character.
@@ -40,20 +71,31 @@ impl Witnesses {
     }
 
     fn known(&self, branch: &Branch) -> Option<bool> {
-        self.lock().get(branch).copied()
+        lock(&self.known).get(branch).copied()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, FxHashMap<Branch, bool>> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn hints(&self, last: u32) -> Vec<Vec<u32>> {
+        lock(&self.hints).get(&last).cloned().unwrap_or_default()
     }
 
     fn learn(&self, branches: impl IntoIterator<Item = Branch>, live: bool) {
-        let mut known = self.lock();
+        let mut known = lock(&self.known);
         if known.len() > MAX_KNOWN {
             known.clear();
         }
         known.extend(branches.into_iter().map(|branch| (branch, live)));
     }
+
+    fn remember(&self, last: u32, continuation: Vec<u32>) {
+        let mut hints = lock(&self.hints);
+        let served = hints.entry(last).or_default();
+        served.truncate(MAX_HINTS - 1);
+        served.insert(0, continuation);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Canonical {
@@ -65,20 +107,43 @@ impl Canonical {
         if let Some(live) = self.witnesses.known(branch) {
             return live;
         }
+        if self.witnesses.hints(branch.last).iter().any(|hint| self.completes(branch, hint)) {
+            return true;
+        }
+        self.search(branch)
+    }
+
+    fn completes(&self, branch: &Branch, continuation: &[u32]) -> bool {
+        let mut at = Branches::from_iter([branch.clone()]);
+        for &token in continuation {
+            at = at.iter().flat_map(|b| self.push_branch(b, token)).collect();
+        }
+        at.iter().any(|b| self.branch_complete(b))
+    }
+
+    fn search(&self, branch: &Branch) -> bool {
         let mut seen = FxHashSet::from_iter([branch.clone()]);
-        let mut open = vec![branch.clone()];
-        while let Some(at) = open.pop() {
-            let candidates =
-                if at.partial.is_empty() { &self.witnesses.starting } else { &self.witnesses.continuing };
-            for &token in candidates {
+        let mut open: Vec<(Branch, Vec<u32>)> = vec![(branch.clone(), Vec::new())];
+        while let Some((at, path)) = open.pop() {
+            for token in self.candidates(&at) {
                 for next in self.push_branch(&at, token) {
-                    if self.branch_complete(&next) || self.witnesses.known(&next) == Some(true) {
-                        self.witnesses.learn([branch.clone(), at], true);
+                    let longer = || path.iter().copied().chain([token]).collect::<Vec<_>>();
+                    if self.branch_complete(&next) {
+                        self.witnesses.remember(branch.last, longer());
+                        self.witnesses.learn([branch.clone(), at.clone()], true);
                         return true;
                     }
-                    if !seen.contains(&next) && self.witnesses.known(&next) != Some(false) {
-                        seen.insert(next.clone());
-                        open.push(next);
+                    match self.witnesses.known(&next) {
+                        Some(true) => {
+                            self.witnesses.learn([branch.clone(), at.clone()], true);
+                            return true;
+                        }
+                        None if !seen.contains(&next) => {
+                            let path = longer();
+                            seen.insert(next.clone());
+                            open.push((next, path));
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -86,5 +151,19 @@ impl Canonical {
         // Nothing that can be reached from here ends a text.
         self.witnesses.learn(seen, false);
         false
+    }
+
+    /// Tokens that may follow, as far as the pretokenizer can tell from their first character.
+    fn candidates<'a>(&'a self, branch: &'a Branch) -> Box<dyn Iterator<Item = u32> + 'a> {
+        if !branch.partial.is_empty() {
+            return Box::new(self.witnesses.continuing.iter().copied());
+        }
+        let possible = |class: usize| {
+            let reads = |step| self.boundaries.possible(branch.pretok, step).contains(class as Class);
+            reads(Step::Join) || (branch.last != NONE && reads(Step::Cut))
+        };
+        let by_class = self.witnesses.by_class.iter().enumerate().filter(move |(class, _)| possible(*class));
+        let rest = self.witnesses.beginnings.iter().chain(&self.witnesses.matched).copied();
+        Box::new(by_class.flat_map(|(_, tokens)| tokens.iter().copied()).chain(rest))
     }
 }

@@ -59,7 +59,7 @@ fn related(teacher: &Tokenizer, student: &Tokenizer) -> Result<(Regime, String),
 
 /// Everything but the merges.
 fn same_surroundings(teacher: &Tokenizer, student: &Tokenizer) -> Result<(), String> {
-    if symbols(teacher) != symbols(student) {
+    if alphabet(teacher) != alphabet(student) {
         return Err("the pieces that no merge makes, or the byte fallback, differ".into());
     }
     if teacher.normalizer != student.normalizer {
@@ -71,10 +71,7 @@ fn same_surroundings(teacher: &Tokenizer, student: &Tokenizer) -> Result<(), Str
     if teacher.dummy != student.dummy {
         return Err("the dummy prefixes differ".into());
     }
-    let stages = [
-        (&teacher.added.raw, &student.added.raw),
-        (&teacher.added.normalized, &student.added.normalized),
-    ];
+    let stages = [(&teacher.added.raw, &student.added.raw), (&teacher.added.normalized, &student.added.normalized)];
     for (ours, theirs) in stages {
         if contents(ours, false) != contents(theirs, false) {
             return Err("the added tokens that are not special differ".into());
@@ -86,13 +83,20 @@ fn same_surroundings(teacher: &Tokenizer, student: &Tokenizer) -> Result<(), Str
     Ok(())
 }
 
-/// What the symbols of a tokenizer stand for: marker, and (bytes, fallback) of each.
-fn symbols(tokenizer: &Tokenizer) -> (bool, Option<char>, FxHashSet<(Vec<u8>, bool)>) {
+/// What the symbols of a tokenizer stand for.
+#[derive(PartialEq, Eq)]
+struct Alphabet {
+    byte_level: bool,
+    marker: Option<char>,
+    /// Bytes of each piece, and whether it is a fallback byte.
+    pieces: FxHashSet<(Vec<u8>, bool)>,
+}
+
+fn alphabet(tokenizer: &Tokenizer) -> Alphabet {
     let pieces = match &tokenizer.symbols {
-        Symbols::Bytes { .. } => (0..=u8::MAX)
-            .filter(|&b| tokenizer.symbols.spells_byte(b))
-            .map(|b| (vec![b], false))
-            .collect(),
+        Symbols::Bytes { .. } => {
+            (0..=u8::MAX).filter(|&b| tokenizer.symbols.spells_byte(b)).map(|b| (vec![b], false)).collect()
+        }
         Symbols::Chars { piece, fallback, .. } => {
             let chars = piece.keys().map(|c| (c.to_string().into_bytes(), false));
             let bytes = fallback.iter().flat_map(|table| {
@@ -101,7 +105,7 @@ fn symbols(tokenizer: &Tokenizer) -> (bool, Option<char>, FxHashSet<(Vec<u8>, bo
             chars.chain(bytes).collect()
         }
     };
-    (tokenizer.symbols.is_bytes(), tokenizer.symbols.marker(), pieces)
+    Alphabet { byte_level: tokenizer.symbols.is_bytes(), marker: tokenizer.symbols.marker(), pieces }
 }
 
 fn contents(stage: &Stage, special: bool) -> FxHashSet<&[u8]> {
@@ -163,7 +167,8 @@ struct Meanings<'a>(FxHashMap<(&'a [u8], bool), u32>);
 
 impl<'a> Meanings<'a> {
     fn new(tokenizer: &'a Tokenizer) -> Self {
-        let reachable = (0..tokenizer.vocab_size as u32).filter(|&t| tokenizer.bpe.reachable.get(t as usize) == Some(&true));
+        let reachable =
+            (0..tokenizer.vocab_size as u32).filter(|&t| tokenizer.bpe.reachable.get(t as usize) == Some(&true));
         Self(reachable.map(|t| ((tokenizer.bytes.get(t), is_fallback(tokenizer, t)), t)).collect())
     }
 

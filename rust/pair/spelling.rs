@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::canonical::Canonical;
 use crate::canonical::shape::Use;
-use crate::tokenizer::{Tokenizer, TokenKind};
+use crate::tokenizer::{TokenKind, Tokenizer};
 
 /// Teacher tokens that can stand in an encoding, sorted by their spellings, compared as id sequences.
 #[derive(Debug)]

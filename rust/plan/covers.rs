@@ -1,7 +1,7 @@
 //! Explicit covers: for people, tests, and whoever wants index tensors instead of a plan.
 
-use super::tree::{Tree, grow};
 use super::Purpose;
+use super::tree::{Tree, grow};
 use crate::error::{Error, Result};
 use crate::pair::{Pair, Tables};
 use crate::tokenizer::parallel::map_blocks;

@@ -10,7 +10,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::classes::Class;
+use super::classes::{Class, ClassSet};
 use super::program::{Program, Thread};
 
 /// A state of [`Boundaries`].
@@ -36,6 +36,8 @@ pub struct Boundaries {
     /// Indexed by (state × 2 + step) × classes + class.
     next: Vec<States>,
     complete: Vec<bool>,
+    /// Indexed by state × 2 + step: the classes with which it leads anywhere.
+    possible: Vec<ClassSet>,
 }
 
 /// What one layer has open.
@@ -83,8 +85,10 @@ impl Boundaries {
         }
         let complete: Vec<bool> =
             states.iter().map(|layers| programs.iter().zip(layers).all(|(p, layer)| layer.may_end(p))).collect();
-        let mut automaton = Self { classes, next, complete };
+        let mut automaton = Self { classes, next, complete, possible: Vec::new() };
         automaton.drop_dead();
+        let live = |targets: &[States]| (0..classes).filter(|&c| !targets[c].is_empty()).map(|c| c as Class).collect();
+        automaton.possible = automaton.next.chunks(classes).map(live).collect();
         Ok(automaton)
     }
 
@@ -92,6 +96,12 @@ impl Boundaries {
     #[inline]
     pub fn step(&self, state: State, step: Step, class: Class) -> &[State] {
         &self.next[(state.0 as usize * 2 + step as usize) * self.classes + class as usize]
+    }
+
+    /// The classes with which a step from `state` leads anywhere.
+    #[inline]
+    pub fn possible(&self, state: State, step: Step) -> ClassSet {
+        self.possible[state.0 as usize * 2 + step as usize]
     }
 
     /// Whether the text may end in this state.
@@ -175,9 +185,8 @@ impl Layer {
     fn begin(&self, program: &Program, class: Class) -> Vec<Layer> {
         let Some(owed) = self.owed(program, Some(class)) else { return Vec::new() };
         let threads = program.read(&program.resolve(program.start(), Some(class)).reading, class);
-        let gap = extend_owed(program, &owed, &threads)
-            .map(|obligations| Layer { mode: Mode::Gap, obligations });
-        let open = (!threads.is_empty()).then(|| Layer { mode: Mode::Open(threads), obligations: owed });
+        let gap = extend_owed(program, &owed, &threads).map(|obligations| Layer { mode: Mode::Gap, obligations });
+        let open = (!threads.is_empty()).then_some(Layer { mode: Mode::Open(threads), obligations: owed });
         open.into_iter().chain(gap).collect()
     }
 
@@ -282,9 +291,15 @@ mod tests {
     }
 
     const CASES: [&[&str]; 5] = [
-        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
         &[r"\p{N}", r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"],
-        &[r"\p{N}{1,3}", r"[a]+", r"[!'][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"\p{N}{1,3}",
+            r"[a]+",
+            r"[!'][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
         &[r"a1|a\n+(?=1)"],
         &[],
     ];

@@ -6,6 +6,37 @@ use rustc_hash::FxHashMap;
 /// A class of characters, numbered from 0; `Classes::len()` of them.
 pub type Class = u8;
 
+/// A set of classes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClassSet([u64; 4]);
+
+impl ClassSet {
+    pub fn insert(&mut self, class: Class) {
+        self.0[class as usize / 64] |= 1 << (class % 64);
+    }
+
+    pub fn contains(&self, class: Class) -> bool {
+        self.0[class as usize / 64] >> (class % 64) & 1 == 1
+    }
+
+    pub fn unite(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// Whether the two have a class in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+}
+
+impl FromIterator<Class> for ClassSet {
+    fn from_iter<I: IntoIterator<Item = Class>>(classes: I) -> Self {
+        let mut set = Self::default();
+        classes.into_iter().for_each(|class| set.insert(class));
+        set
+    }
+}
+
 const PAGE: usize = 256;
 const CODE_POINTS: usize = 0x11_0000;
 

@@ -33,10 +33,8 @@ impl Pretokenizer {
             node.collect_sets(&mut sets);
         }
         let classes = Classes::new(&sets)?;
-        let programs =
-            parsed.iter().map(|node| Program::compile(node, &classes)).collect::<Result<Vec<_>, _>>()?;
-        let splitters =
-            programs.iter().map(|p| Splitter::new(p, classes.len())).collect::<Result<Vec<_>, _>>()?;
+        let programs = parsed.iter().map(|node| Program::compile(node, &classes)).collect::<Result<Vec<_>, _>>()?;
+        let splitters = programs.iter().map(|p| Splitter::new(p, classes.len())).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { classes, programs, splitters })
     }
 

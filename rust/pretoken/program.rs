@@ -15,7 +15,10 @@ enum Leaf {
     /// Reads one character of these classes.
     Read(Vec<bool>),
     /// Looks at the next character: its class must be among these; `end`: the end of the input will do.
-    Look { classes: Vec<bool>, end: bool },
+    Look {
+        classes: Vec<bool>,
+        end: bool,
+    },
     Match,
 }
 

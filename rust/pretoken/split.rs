@@ -79,8 +79,7 @@ impl Splitter {
         let (mut state, mut found) = (0usize, None);
         let mut chars = text.char_indices();
         loop {
-            let (at, class) =
-                chars.next().map_or((text.len(), self.width - 1), |(at, c)| (at, classes.of(c) as usize));
+            let (at, class) = chars.next().map_or((text.len(), self.width - 1), |(at, c)| (at, classes.of(c) as usize));
             let entry = self.table[state * self.width + class];
             if entry & MATCH != 0 {
                 found = Some(at);

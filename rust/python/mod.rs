@@ -1,4 +1,5 @@
 //! Python bindings: they convert and let go of the interpreter; nothing is computed here.
+#![allow(clippy::needless_pass_by_value)] // arguments are extracted from Python objects, so they come by value
 
 mod errors;
 mod pair;
@@ -42,7 +43,8 @@ fn id_of(id: i64) -> Result<u32> {
 fn ragged_of(values: &Ids<'_>, offsets: &Ids<'_>) -> Result<Vec<Vec<u32>>> {
     let (values, offsets) = (values.as_array(), offsets.as_array());
     let bad = || Error::Invalid("offsets do not rise from 0 to the number of values".into());
-    let ends: Vec<usize> = offsets.iter().map(|&o| usize::try_from(o)).collect::<std::result::Result<_, _>>().map_err(|_| bad())?;
+    let ends: Vec<usize> =
+        offsets.iter().map(|&o| usize::try_from(o)).collect::<std::result::Result<_, _>>().map_err(|_| bad())?;
     if ends.first() != Some(&0) || ends.last() != Some(&values.len()) || ends.windows(2).any(|w| w[0] > w[1]) {
         return Err(bad());
     }
@@ -52,5 +54,9 @@ fn ragged_of(values: &Ids<'_>, offsets: &Ids<'_>) -> Result<Vec<Vec<u32>>> {
 /// One flag a text.
 fn flags_of(flags: &PyReadonlyArrayDyn<'_, bool>, texts: usize) -> Result<Vec<bool>> {
     let flags: Vec<bool> = flags.as_array().iter().copied().collect();
-    if flags.len() == texts { Ok(flags) } else { Err(Error::Invalid(format!("{} flags for {texts} texts", flags.len()))) }
+    if flags.len() == texts {
+        Ok(flags)
+    } else {
+        Err(Error::Invalid(format!("{} flags for {texts} texts", flags.len())))
+    }
 }

@@ -93,7 +93,16 @@ macro_rules! arrays {
 }
 
 arrays!(Plan {
-    student_ids, student_ptr, node_ptr, node_token, node_parent, node_depth, range_node, range_first, range_last, range_depth
+    student_ids,
+    student_ptr,
+    node_ptr,
+    node_token,
+    node_parent,
+    node_depth,
+    range_node,
+    range_first,
+    range_last,
+    range_depth
 });
 
 #[pymethods]

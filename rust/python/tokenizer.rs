@@ -128,9 +128,9 @@ impl Tokenizer {
         Ok(covers.into_iter().map(|ids| PyArray1::from_vec(py, ids)).collect())
     }
 
-    /// The tokenizer of the first merges, and for each of its ids the id here.
+    /// The tokenizer of the first merges, and for each id here the id there (4294967295 where it is dropped).
     fn first_merges<'py>(&self, py: Python<'py>, n: usize) -> PyResult<(Self, Array<'py, i64>)> {
-        let (core, old_ids) = py.detach(|| self.core().first_merges_with_ids(n))?;
-        Ok((Self { shared: Arc::new(SharedTokenizer::new(core)) }, PyArray1::from_vec(py, wide(old_ids))))
+        let (core, new_ids) = py.detach(|| self.core().first_merges_with_ids(n))?;
+        Ok((Self { shared: Arc::new(SharedTokenizer::new(core)) }, PyArray1::from_vec(py, wide(new_ids))))
     }
 }

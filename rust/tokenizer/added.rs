@@ -121,7 +121,8 @@ pub(super) fn build(tokens: &[AddedToken], normalizer: &Normalizer, has_prefix: 
         if !token.special {
             check_plain(token, i, normalizer, has_prefix)?;
         }
-        let needle = if token.normalized { normalizer.apply(&token.content).into_owned() } else { token.content.clone() };
+        let needle =
+            if token.normalized { normalizer.apply(&token.content).into_owned() } else { token.content.clone() };
         if needle.is_empty() {
             continue;
         }

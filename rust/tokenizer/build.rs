@@ -175,12 +175,7 @@ impl<'a> Vocabulary<'a> {
         Ok(merges)
     }
 
-    fn merge(
-        &self,
-        rank: usize,
-        entry: &MergeEntry<'_>,
-        joined: &mut String,
-    ) -> Result<Option<((u32, u32), Merge)>> {
+    fn merge(&self, rank: usize, entry: &MergeEntry<'_>, joined: &mut String) -> Result<Option<((u32, u32), Merge)>> {
         let Some((left, right)) = &entry.0 else { return Ok(None) };
         joined.clear();
         joined.push_str(left);
@@ -258,12 +253,7 @@ impl<'a> Vocabulary<'a> {
     /// An added token in the model whose string is no spelling of its content (`▁` in a special token, say) and that
     /// merges do not build stands for its content. Where merges do build it (Gemma 3's runs of U+2581), it
     /// stands for what they build it from, and matching its content is never admissible.
-    fn restore_contents(
-        &self,
-        bpe: &Bpe,
-        bytes: &mut TokenBytes,
-        unspellable: &mut FxHashSet<u32>,
-    ) -> Result<()> {
+    fn restore_contents(&self, bpe: &Bpe, bytes: &mut TokenBytes, unspellable: &mut FxHashSet<u32>) -> Result<()> {
         let differs = |token: &&AddedToken| {
             let id = token.id as usize;
             !token.content.is_empty()
@@ -284,12 +274,7 @@ impl<'a> Vocabulary<'a> {
 }
 
 /// Byte-level or SentencePiece-style; refuses mixtures.
-fn symbols(
-    file: &File<'_>,
-    ids: &FxHashMap<&str, u32>,
-    normalizer: &Normalizer,
-    layers: &Layers,
-) -> Result<Symbols> {
+fn symbols(file: &File<'_>, ids: &FxHashMap<&str, u32>, normalizer: &Normalizer, layers: &Layers) -> Result<Symbols> {
     let byte_fallback = file.model.byte_fallback.unwrap_or(false);
     if layers.byte_level {
         let symbols = Symbols::byte_level(ids);

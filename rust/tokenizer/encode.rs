@@ -69,7 +69,8 @@ impl Tokenizer {
             Some(id) => out.push(id),
             None if result.is_ok() => {
                 let segment = self.encode_segment(&text[range.clone()], start, work, out);
-                result = segment.map_err(|offset| Error::text(range.start + offset, "the vocabulary cannot spell this"));
+                result =
+                    segment.map_err(|offset| Error::text(range.start + offset, "the vocabulary cannot spell this"));
             }
             None => {}
         });

@@ -65,7 +65,7 @@ impl Tokenizer {
 
     /// New ids: the vocabulary first, then the added tokens outside it, which is how `tokenizers` numbers them.
     fn renumber(&self, file: &File<'_>, merged: &[bool]) -> Vec<u32> {
-        let mut stays: FxHashSet<u32> = added(file).iter().map(|token| token.id).collect();
+        let mut stays: FxHashSet<u32> = added(file).map(|token| token.id).collect();
         if let Some(unk) = file.model.unk_token.as_deref() {
             stays.extend(file.model.vocab.0.iter().filter(|(token, _)| **token == *unk).map(|&(_, id)| id));
         }
@@ -84,8 +84,9 @@ impl Tokenizer {
     }
 }
 
-fn added<'a>(file: &'a File<'_>) -> &'a [AddedToken] {
-    file.added_tokens.as_deref().unwrap_or_default()
+/// Added tokens; `tokenizers` ignores empty ones.
+fn added<'a>(file: &'a File<'_>) -> impl Iterator<Item = &'a AddedToken> {
+    file.added_tokens.iter().flatten().filter(|token| !token.content.is_empty())
 }
 
 /// The parts of the file that are carried over.
@@ -182,7 +183,7 @@ fn write(file: &File<'_>, rest: Rest, ids: &[u32], merges: &[(u32, u32)]) -> Res
 
 fn renumber_added(file: &File<'_>, ids: &[u32]) -> Vec<AddedToken> {
     let mut tokens: Vec<_> =
-        added(file).iter().map(|token| AddedToken { id: ids[token.id as usize], ..token.clone() }).collect();
+        added(file).map(|token| AddedToken { id: ids[token.id as usize], ..token.clone() }).collect();
     tokens.sort_by_key(|token| token.id);
     tokens
 }
@@ -223,9 +224,9 @@ fn renumber_steps(value: &mut Value, ids: &[u32]) -> bool {
                 token_ids.is_some_and(|list| list.iter_mut().all(|id| renumber_id(id, ids)))
             })
         }
-        Some("RobertaProcessing" | "BertProcessing") => ["sep", "cls"].into_iter().all(|field| {
-            value.get_mut(field).and_then(|pair| pair.get_mut(1)).is_some_and(|id| renumber_id(id, ids))
-        }),
+        Some("RobertaProcessing" | "BertProcessing") => ["sep", "cls"]
+            .into_iter()
+            .all(|field| value.get_mut(field).and_then(|pair| pair.get_mut(1)).is_some_and(|id| renumber_id(id, ids))),
         // Offsets only.
         Some("ByteLevel") => true,
         _ => mem::take(value).is_null(),

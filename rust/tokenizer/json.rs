@@ -86,8 +86,7 @@ pub struct Model<'a> {
 
 /// Parses the file.
 pub fn parse(raw: &[u8]) -> Result<File<'_>> {
-    let file: File<'_> =
-        serde_json::from_slice(raw).map_err(|e| Error::Invalid(format!("tokenizer.json: {e}")))?;
+    let file: File<'_> = serde_json::from_slice(raw).map_err(|e| Error::Invalid(format!("tokenizer.json: {e}")))?;
     check_model(&file.model)?;
     Ok(file)
 }

@@ -7,6 +7,10 @@ use serde_json::Value;
 /// The pattern that `ByteLevel` with `use_regex` stands for (GPT-2).
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
+/// What `Digits` splits at: `char::is_numeric` in `tokenizers` 0.23, which follows Unicode 17. The regex tables, there and
+/// here, follow Unicode 16; these are the numbers that it lacks.
+const NUMERIC: &str = "[\\p{N}\u{11DE0}-\u{11DE9}\u{16FF4}-\u{16FF6}]";
+
 /// What the pretokenizer does.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Layers {
@@ -50,7 +54,7 @@ impl Layers {
             "Split" => self.read_split(value, path),
             "Digits" => {
                 let single = value.get("individual_digits").and_then(Value::as_bool).unwrap_or(false);
-                self.patterns.push(if single { r"\p{N}" } else { r"\p{N}+" }.to_owned());
+                self.patterns.push(format!("{NUMERIC}{}", if single { "" } else { "+" }));
                 Ok(())
             }
             "ByteLevel" => self.read_byte_level(value, path),
@@ -161,10 +165,11 @@ mod tests {
             {"type": "Digits", "individual_digits": true},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true}]});
         let layers = Layers::from_json(&smollm, false).expect("smollm 2");
-        assert_eq!(layers.patterns, [r"\p{N}", GPT2]);
+        assert_eq!(layers.patterns, [NUMERIC, GPT2]);
         assert!(layers.byte_level && layers.prefix.is_none());
 
-        let gemma = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+        let gemma =
+            json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
         assert!(Layers::from_json(&gemma, true).expect("gemma 3").patterns.is_empty());
 
         let mistral = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false});

@@ -16,6 +16,8 @@ pub mod normalizer;
 pub(crate) mod parallel;
 mod spell;
 pub mod symbols;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use added::{AddedPattern, AddedTokens};

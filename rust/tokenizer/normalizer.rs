@@ -97,10 +97,7 @@ impl Reader {
             Some("Sequence") => {
                 let steps = value.get("normalizers").and_then(Value::as_array);
                 let steps = steps.ok_or_else(|| Error::Invalid(format!("{path}.normalizers: not a list")))?;
-                steps
-                    .iter()
-                    .enumerate()
-                    .try_for_each(|(i, step)| self.read(step, &format!("{path}.normalizers[{i}]")))
+                steps.iter().enumerate().try_for_each(|(i, step)| self.read(step, &format!("{path}.normalizers[{i}]")))
             }
             Some("NFC") => {
                 self.found.nfc = true;
@@ -200,7 +197,10 @@ mod tests {
         let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
         for (value, culprit) in [
             (json!({"type": "Lowercase"}), "normalizer"),
-            (json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]}), "normalizer.normalizers[1]"),
+            (
+                json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]}),
+                "normalizer.normalizers[1]",
+            ),
             (json!({"type": "Prepend", "prepend": "▁"}), "normalizer.prepend"),
             (json!({"type": "Replace", "pattern": {"Regex": " "}, "content": "▁"}), "normalizer.pattern"),
             (

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer  # noqa: E402
+from tokenizers import Tokenizer
 
-from . import toys  # noqa: E402
+from . import toys
 
 Ids = tuple[int, ...]
 

@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -29,7 +30,7 @@ QWEN = (
 LLAMA3 = QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 DEEPSEEK = (
     r"\p{N}{1,3}",
-    "[一-龥\u3040-ゟ゠-ヿ]+",  # noqa: RUF001
+    "[一-龥\u3040-ゟ゠-ヿ]+",
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
     "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 )
@@ -361,7 +362,7 @@ def _pieces(spec: Spec, chars: list[str], rng: random.Random, count: int = 60) -
         pieces = [text]
         if tokenizer.pre_tokenizer is not None:
             pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
-        found.extend([char for char in piece] for piece in pieces if all(char in vocab for char in piece))
+        found.extend(list(piece) for piece in pieces if all(char in vocab for char in piece))
     return found
 
 
@@ -399,7 +400,7 @@ def _add_merges(spec: Spec, chars: list[str], rng: random.Random, count: int, wi
     for _ in range(count * 3):
         if len(merges) >= count:
             return
-        pairs = Counter(pair for symbols in corpus for pair in zip(symbols, symbols[1:], strict=False))
+        pairs = Counter(pair for symbols in corpus for pair in pairwise(symbols))
         pairs = Counter(
             {pair: n for pair, n in pairs.items() if _span("".join(pair), byte_level) <= MAX_TOKEN_CHARS}
         )

@@ -88,7 +88,9 @@ def score(
     output: Annotated[Path, typer.Option(help="JSON Lines, one line for each line of the input.")],
     dtype: Annotated[Dtype, typer.Option(help="The teacher's number format.")] = Dtype.float32,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; left out: chosen.")] = None,
-    canonical: Annotated[Canonical, typer.Option(help="Mode.")] = Canonical.renormalize,
+    canonical: Annotated[
+        Canonical, typer.Option(help="Renormalise at every step, or only mask.")
+    ] = Canonical.renormalize,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N lines.")] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one packed forward.")] = None,
     teacher_eos: Annotated[list[int] | None, typer.Option(help="Teacher id that ends a text.")] = None,

@@ -88,7 +88,7 @@ def check_texts(pair: ct.Pair, records: Sequence[Record], source: Path) -> None:
     """Raise InputError for the first text that is not admissible for both tokenizers."""
     number = 0
     try:
-        for number, record in enumerate(records):  # noqa: B007 (the handler names the record)
+        for number, record in enumerate(records):  # noqa: B007 (the handler reads it)
             pair.encode(record.text, start=record.prompt is None)
     except TextError as error:
         raise _input_error(source, records[number], error) from error
