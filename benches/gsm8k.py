@@ -119,65 +119,55 @@ def oracle(job: Job, student: ct.Tokenizer, ids: list[int], prompt: list[int]) -
     """
     spelled = spellings(job, student)
     open_paths: list[tuple[list[int], int]] = [([], 0)]
-    terms = []
-    used = 0
+    terms: list[float] = []
     while open_paths:
         path, at = open_paths.pop()
         rest = tuple(ids[at:])
-        following = job.tokenizer.canonical_next(path)
-        crossing = [t for t in spelled.covering(rest) if following[t]]
+        crossing = [t for t in spelled.covering(rest) if job.tokenizer.is_canonical([*path, t])]
         inner = [t for t in spelled.inside(rest) if job.tokenizer.is_canonical([*path, t])]
-        if crossing:
-            with torch.inference_mode():
-                logits = job.model(torch.tensor([prompt + path], device=job.model.device)).logits[0, -1]
-            allowed = np.flatnonzero(following).tolist()
-            if job.tokenizer.is_canonical(path, complete=True):
-                allowed += list(job.tokenizer.eos_ids)
-            norm = logits[allowed].double().logsumexp(0)
-            terms += [(path, float(logits[t].double() - norm)) for t in crossing]
-            used += len(crossing)
+        terms += log_q(job, path, crossing, prompt) if crossing else []
         open_paths += [([*path, t], at + len(spelled.of[t])) for t in inner]
-    logs = [value + log_q(job, path, prompt) for path, value in terms]
-    return float(np.logaddexp.reduce(logs)), used
+    return float(np.logaddexp.reduce(terms)), len(terms)
 
 
-def log_q(job: Job, path: list[int], prompt: list[int]) -> float:
-    """log q of a teacher path: one plain forward, renormalised at every step."""
-    if not path:
-        return 0.0
+def log_q(job: Job, path: list[int], last: list[int], prompt: list[int]) -> list[float]:
+    """log q of a teacher path with each of several last tokens: one plain forward, renormalised at every step."""
     with torch.inference_mode():
-        logits = job.model(torch.tensor([prompt + path], device=job.model.device)).logits[0, len(prompt) - 1 : -1]
+        logits = job.model(torch.tensor([prompt + path], device=job.model.device)).logits[0, len(prompt) - 1 :]
     total = 0.0
-    for step, token in enumerate(path):
+    for step in range(len(path) + 1):
         allowed = np.flatnonzero(job.tokenizer.canonical_next(path[:step])).tolist()
         if job.tokenizer.is_canonical(path[:step], complete=True):
             allowed += list(job.tokenizer.eos_ids)
         row = logits[step].double()
-        total += float(row[token] - row[allowed].logsumexp(0))
-    return total
+        row -= row[allowed].logsumexp(0)
+        if step < len(path):
+            total += float(row[path[step]])
+    return [total + float(row[token]) for token in last]
 
 
 class Spelled:
     """Student ids of every teacher token, from the teacher's merges and the student's vocabulary alone."""
 
     def __init__(self, teacher: ct.Tokenizer, student: ct.Tokenizer) -> None:
-        self.of: dict[int, tuple[int, ...]] = {}
-        self.starting: dict[int, list[int]] = {}
         by_bytes = {student.token_bytes(id): id for id in range(student.vocab_size)}
-        for token in range(teacher.vocab_size):
-            if token in set(teacher.special_ids.tolist()):
-                continue
-            self.of[token] = expand(teacher, by_bytes, token)
-            self.starting.setdefault(self.of[token][0], []).append(token)
+        special = set(teacher.special_ids.tolist())
+        self.of = {t: expand(teacher, by_bytes, t) for t in range(teacher.vocab_size) if t not in special}
+        self.longest = max(len(spelled) for spelled in self.of.values())
+        self.by_spelling: dict[tuple[int, ...], list[int]] = {}
+        for token, spelled in self.of.items():
+            self.by_spelling.setdefault(spelled, []).append(token)
 
     def covering(self, rest: tuple[int, ...]) -> list[int]:
         """Tokens whose spelling starts with ``rest``."""
-        return [t for t in self.starting.get(rest[0], []) if self.of[t][: len(rest)] == rest]
+        if len(rest) > self.longest:
+            return []
+        return [token for token, spelled in self.of.items() if spelled[: len(rest)] == rest]
 
     def inside(self, rest: tuple[int, ...]) -> list[int]:
         """Tokens that are spelled by a proper start of ``rest``."""
-        found = self.starting.get(rest[0], [])
-        return [t for t in found if len(self.of[t]) < len(rest) and rest[: len(self.of[t])] == self.of[t]]
+        lengths = range(1, min(len(rest), self.longest + 1))
+        return [token for length in lengths for token in self.by_spelling.get(rest[:length], [])]
 
 
 _SPELLED: dict[str, Spelled] = {}

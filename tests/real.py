@@ -20,7 +20,7 @@ from oracle import toys
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-import tokenizers  # noqa: E402
+import tokenizers
 
 ct = pytest.importorskip("crosstok")
 
@@ -30,7 +30,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 NAMES = tuple(
     dict.fromkeys(
         [
-            *("deepseek", "gemma3", "llama2", "llama3", "qwen3", "qwen_first_32000", "qwen_first_8000", "smollm2"),
+            *(
+                "deepseek",
+                "gemma3",
+                "llama2",
+                "llama3",
+                "qwen3",
+                "qwen_first_32000",
+                "qwen_first_8000",
+                "smollm2",
+            ),
             *sorted(path.parent.name for path in SHARED.glob("tokenizers/*/tokenizer.json")),
         ]
     )
@@ -54,7 +63,9 @@ class Real:
             self.token_bytes = {id: b.replace("▁".encode(), b" ") for id, b in self.token_bytes.items()}
         self.added = [token["content"] for token in self.spec["added_tokens"]]
         self._hf = {True: _hf(text)}
-        self._hf[False] = _hf(json.dumps(toys.without_dummy_prefix(self.spec))) if self.dummy else self._hf[True]
+        self._hf[False] = (
+            _hf(json.dumps(toys.without_dummy_prefix(self.spec))) if self.dummy else self._hf[True]
+        )
         forms = [part["type"] for part in toys.normalizers(self.spec) if part["type"].startswith("NF")]
         self._normalizer = self._hf[True].normalizer if forms else None
 
@@ -129,14 +140,46 @@ def python_sources(max_bytes: int) -> tuple[str, ...]:
     return tuple(texts)
 
 
-SPACES = (" ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", "\r", " \n", "\n ", "\u00a0", "\u3000", "\u2028", "\u0085")
+SPACES = (
+    " ",
+    "  ",
+    "   ",
+    "\t",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    " \n",
+    "\n ",
+    "\u00a0",
+    "\u3000",
+    "\u2028",
+    "\u0085",
+)
 DIGITS = ("1", "12", "123", "1234567", "٣", "४५", "１２３", "²", "½", "Ⅷ", "𝟙𝟚", "一二")
 CONTRACTIONS = ("'s", "'S", "'ſ", "'t", "'re", "'VE", "'ll", "'la", "'", "''", "’s", "I'l", "You''ve")
-MARKS = ("\u0301", "\u0327", "a\u0327\u0301", "e\u0301", "é", "ç\u0301", "가", "각", "\u1100\u1161\u11a8", "\u093f", "\u200d")
-SCRIPTS = ("你", "好吗", "ひらがな", "カタカナ", "한국어", "Привет", "ñandú", "नमस्ते", "שלום", "مرحبا", "ſt", "Ω≈ç", "龥", "龦")
-SYMBOLS = ("!", "?!", "...", ".:.:", "<", ">", "/>", "</", "<|", "|>", "=", "==", "{}", "();", "//", "#", "\\", "-", "—")
-SYMBOLS += ("🙂", "🤌", "👩\u200d🚀", "🇩🇪", "€", "\x00", "\x1b", "\ufffd", "\ufeff", "\u2581", "▁a", "\U0010fffd")
-WORDS = (" the", "the", " jeho", " kapsamam", "Hello", " hours", "table", "think", "Julie", "iPhone", "日A", "日Aa", "x", "s", "ll")
+MARKS = ("\u0301", "\u0327", "a\u0327\u0301", "e\u0301", "é", "ç\u0301", "가", "각")
+MARKS += ("\u1100\u1161\u11a8", "\u093f", "\u200d")
+SCRIPTS = ("你", "好吗", "ひらがな", "カタカナ", "한국어", "Привет", "ñandú", "नमस्ते")
+SCRIPTS += ("שלום", "مرحبا", "ſt", "Ω≈ç", "龥", "龦")
+SYMBOLS = ("!", "?!", "...", ".:.:", "<", ">", "/>", "</", "<|", "|>", "=", "==", "{}", "();")
+SYMBOLS += ("//", "#", "\\", "-", "—")
+SYMBOLS += (
+    "🙂",
+    "🤌",
+    "👩\u200d🚀",
+    "🇩🇪",
+    "€",
+    "\x00",
+    "\x1b",
+    "\ufffd",
+    "\ufeff",
+    "\u2581",
+    "▁a",
+    "\U0010fffd",
+)
+WORDS = (" the", "the", " jeho", " kapsamam", "Hello", " hours", "table", "think", "Julie")
+WORDS += ("iPhone", "日A", "日Aa", "x", "s", "ll")
 
 
 def random_piece(real: Real, rng: random.Random) -> str:

@@ -34,8 +34,39 @@ CONTINUATIONS = 8
 FEW = ("", "a", "1", " ", "\n", "!", " a", "  ", "s", "\u0301")
 BANK = (
     *("b", "A", "Z", "é", "x1", "ab", "the", "ll", "re", "'s", "'", "'ll", "S", "ſ", "ing", "er", "e", "on"),
-    *("0", "9", "12", "123", "1234", "٣", "½", "１", "\t", "\r", "\r\n", "\n\n", "\n\n\n", " \n", "\n ", "\n\na"),
-    *("   ", "    a", " 1", "  1", "  a", "  !", " !", "\ta", "\u00a0", "\u00a0a", "\u3000", "\u2028", "\u0085"),
+    *(
+        "0",
+        "9",
+        "12",
+        "123",
+        "1234",
+        "٣",
+        "½",
+        "１",
+        "\t",
+        "\r",
+        "\r\n",
+        "\n\n",
+        "\n\n\n",
+        " \n",
+        "\n ",
+        "\n\na",
+    ),
+    *(
+        "   ",
+        "    a",
+        " 1",
+        "  1",
+        "  a",
+        "  !",
+        " !",
+        "\ta",
+        "\u00a0",
+        "\u00a0a",
+        "\u3000",
+        "\u2028",
+        "\u0085",
+    ),
     *(".", ",", "?", "...", "!!", "!\n", ")", "(", "<", ">", "|", "|>", "/", "=", "_", "-", "\\", '"', ":"),
     *("\u0327", "\u0301\u0327", "\u200d", "\ufe0f", "你", "好a", "の", "カ", "가", "\u11a8", "я", "ा", "ש"),
     *("🙂", "🤌", "€", "\x00", "日A", "日Aa", " the", " The", " of the", " kaps", "\U0010fffd"),
@@ -167,7 +198,9 @@ def _encoded(found: Real, texts: Sequence[str], start: bool) -> list[tuple[str, 
     return [(text, ids) for text, ids in zip(texts, encodings, strict=True) if ids is not None]
 
 
-def _without_witness(found: Real, asked: Sequence[Ids], start: bool, rng: random.Random, every: bool) -> list[Ids]:
+def _without_witness(
+    found: Real, asked: Sequence[Ids], start: bool, rng: random.Random, every: bool
+) -> list[Ids]:
     """Those of the sequences that no text tried yields. `every`: each token is tried as a continuation."""
     stems = {}
     for ids in dict.fromkeys(asked):
@@ -179,12 +212,18 @@ def _without_witness(found: Real, asked: Sequence[Ids], start: bool, rng: random
             for ids, data in stems.items()
         }
         stems = _still_open(found, stems, texts, start)
-    # Completing a character needs the right bytes, not the right tail.
-    texts = {ids: _completions(data, rng, 4200) for ids, data in stems.items()}
+    # A character may have to be completed in one way of many.
+    few = ("", "a", "!", "  ")
+    texts = {
+        ids: [head + tail for head in _completions(data, rng, 4200) for tail in few]
+        for ids, data in stems.items()
+    }
     stems = _still_open(found, stems, texts, start)
     for ids, data in list(stems.items()) if every else []:
+        # Tokens that complete one may begin another.
         longer = (data + token for token in found.token_bytes.values())
-        texts = {ids: [text for more in longer for text in _completions(more, rng, 3)]}
+        limit = 2 if _is_text(data) else 64
+        texts = {ids: [text for more in longer for text in _completions(more, rng, limit)]}
         if not _still_open(found, {ids: data}, texts, start):
             del stems[ids]
     return list(stems)

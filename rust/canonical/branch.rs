@@ -50,7 +50,7 @@ impl Canonical {
         let normalizer = &self.tokenizer.normalizer;
         let phase = match (start, self.tokenizer.dummy) {
             (true, Some(_)) => Phase::Dummy,
-            (true, None) if normalizer.strip_left => Phase::First { after_dummy: false },
+            _ if normalizer.strip_left => Phase::First { after_dummy: false },
             _ => Phase::Open,
         };
         Branch { phase, ..self.neutral(Boundaries::START) }

@@ -16,19 +16,14 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// What the normalizer makes of a text, without the dummy prefix and with spaces for markers. Text that is
-    /// matched as an added token before normalization stays as it is.
+    /// What the normalizer makes of a text as a whole, without the dummy prefix and with spaces for markers. (Encoding
+    /// normalizes the pieces between added tokens, which changes no text that this leaves alone.)
     pub fn normalize(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        self.added.raw.cut(text, |range, id| {
-            let segment = &text[range];
-            match (id, self.symbols.marker()) {
-                (Some(_), _) => out.push_str(segment),
-                (None, None) => out.push_str(&self.normalizer.apply(segment)),
-                (None, Some(marker)) => out.push_str(&self.normalizer.apply(segment).replace(marker, " ")),
-            }
-        });
-        out
+        let normal = self.normalizer.apply(text);
+        match self.symbols.marker() {
+            Some(marker) => normal.replace(marker, " "),
+            None => normal.into_owned(),
+        }
     }
 
     /// Checks that a text is admissible: the normalizer leaves it alone, decoding its encoding gives it back (up to
