@@ -1,7 +1,7 @@
 //! crosstok's core: what a teacher with one BPE tokenizer thinks of the tokens of another.
 //!
-//! The data flows one way: tokenizer.json → [`tokenizer`] (with [`pretoken`] and [`bpe`]) → [`canonical`] → [`pair`] →
-//! [`plan`]. Nothing here knows about Python except `python`, behind the feature of that name; nothing knows about models.
+//! The data flows one way: tokenizer.json → [`tokenizer`] (with [`pretoken`] and [`bpe`]) → [`canonical`] →
+//! [`spelling`] → [`pair`] → [`plan`]. Nothing here knows about Python except `python`, behind the feature of that name; nothing knows about models.
 
 mod bits;
 pub mod bpe;
@@ -11,6 +11,7 @@ pub mod pair;
 pub mod plan;
 pub mod pretoken;
 pub mod shared;
+pub mod spelling;
 pub mod tokenizer;
 
 #[cfg(feature = "python")]

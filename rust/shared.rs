@@ -6,7 +6,7 @@ use crate::bits::Bits;
 use crate::canonical::Canonical;
 use crate::canonical::masks::Masks;
 use crate::error::Result;
-use crate::pair::{Spelling, Tables};
+use crate::spelling::{Spelling, Tables};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]

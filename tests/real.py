@@ -158,11 +158,26 @@ SPACES = (
 )
 DIGITS = ("1", "12", "123", "1234567", "٣", "४५", "１２３", "²", "½", "Ⅷ", "𝟙𝟚", "一二")
 CONTRACTIONS = ("'s", "'S", "'ſ", "'t", "'re", "'VE", "'ll", "'la", "'", "''", "’s", "I'l", "You''ve")
-MARKS = ("\u0301", "\u0327", "a\u0327\u0301", "e\u0301", "é", "ç\u0301", "가", "각")
+MARKS: tuple[str, ...] = ("\u0301", "\u0327", "a\u0327\u0301", "e\u0301", "é", "ç\u0301", "가", "각")
 MARKS += ("\u1100\u1161\u11a8", "\u093f", "\u200d")
-SCRIPTS = ("你", "好吗", "ひらがな", "カタカナ", "한국어", "Привет", "ñandú", "नमस्ते")
+SCRIPTS: tuple[str, ...] = ("你", "好吗", "ひらがな", "カタカナ", "한국어", "Привет", "ñandú", "नमस्ते")
 SCRIPTS += ("שלום", "مرحبا", "ſt", "Ω≈ç", "龥", "龦")
-SYMBOLS = ("!", "?!", "...", ".:.:", "<", ">", "/>", "</", "<|", "|>", "=", "==", "{}", "();")
+SYMBOLS: tuple[str, ...] = (
+    "!",
+    "?!",
+    "...",
+    ".:.:",
+    "<",
+    ">",
+    "/>",
+    "</",
+    "<|",
+    "|>",
+    "=",
+    "==",
+    "{}",
+    "();",
+)
 SYMBOLS += ("//", "#", "\\", "-", "—")
 SYMBOLS += (
     "🙂",
@@ -178,7 +193,7 @@ SYMBOLS += (
     "▁a",
     "\U0010fffd",
 )
-WORDS = (" the", "the", " jeho", " kapsamam", "Hello", " hours", "table", "think", "Julie")
+WORDS: tuple[str, ...] = (" the", "the", " jeho", " kapsamam", "Hello", " hours", "table", "think", "Julie")
 WORDS += ("iPhone", "日A", "日Aa", "x", "s", "ll")
 
 
@@ -188,7 +203,7 @@ def random_piece(real: Real, rng: random.Random) -> str:
     if kind == 0:
         return "".join(rng.choices((" ", "\n", "\t", "\r", "\u00a0"), (6, 3, 1, 1, 1), k=rng.randint(1, 6)))
     if kind == 1:
-        content = rng.choice(real.added)
+        content: str = rng.choice(real.added)
         return content if rng.random() < 0.6 else content[: rng.randint(1, len(content))]
     if kind == 2:
         return "".join(rng.choices("0123456789", k=rng.randint(1, 7)))

@@ -36,7 +36,7 @@ class Made:
 
     def __init__(self, spec: toys.Spec) -> None:
         self.spec = spec
-        self.tok: Any = ct.Tokenizer.from_json(json.dumps(spec))
+        self.tok = ct.Tokenizer.from_json(json.dumps(spec))
         self.token_bytes = toys.token_bytes(spec)
         self.eos = next(token["id"] for token in spec["added_tokens"] if token["content"] == EOS)
         self._hf = tokenizers.Tokenizer.from_str(json.dumps(spec))
@@ -57,7 +57,7 @@ class Made:
         return [self.token_bytes[token] for token in ids]
 
     def canonical(self, *tokens: str | bytes, complete: bool = False) -> bool:
-        return self.tok.is_canonical(self.ids(*tokens), complete=complete)
+        return bool(self.tok.is_canonical(self.ids(*tokens), complete=complete))
 
     def covers(self, prefix: str | bytes) -> set[Ids]:
         data = prefix.encode() if isinstance(prefix, str) else prefix
@@ -131,7 +131,8 @@ def byte_level(
     **fields: Any,
 ) -> Made:
     """Byte-level: the bytes of `alphabet`, merges written "left right" with ␣ for a space, tokens without merge."""
-    pairs = [tuple(_visible(part.replace("␣", " ")) for part in merge.split(" ")) for merge in merges]
+    parts = [[_visible(part.replace("␣", " ")) for part in merge.split(" ")] for merge in merges]
+    pairs = [(left, right) for left, right in parts]
     # A merge of characters needs those characters: their bytes are merged first.
     characters = [char for merge in merges for char in merge.replace("␣", " ") if ord(char) > 0x7F]
     inside = [
@@ -152,7 +153,7 @@ REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 
 def sentencepiece(pieces: Sequence[str], *merges: str, **fields: Any) -> Made:
     """Pieces are characters; merges written "left right" with ▁ for a space."""
-    pairs = [tuple(merge.split(" ")) for merge in merges]
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
     fields = {"normalizer": REPLACE, "unk_token": "<unk>", "fuse_unk": True, **fields}
     return Made(_spec(["<unk>", *pieces], pairs, **fields))
 
@@ -166,7 +167,7 @@ def _random_teacher(width: int, seed: int = 0, dead: float = 0.0) -> Any:
         rng = np.random.default_rng([seed, *path])
         logits = rng.normal(size=width) * 2
         logits[rng.random(width) < dead] = -np.inf
-        return logits - np.logaddexp.reduce(logits)
+        return np.asarray(logits - np.logaddexp.reduce(logits))
 
     return ct.TableTeacher(row, width)
 
@@ -639,7 +640,10 @@ class Recorder:
 
 def test_21_what_the_teacher_sees_first() -> None:
     pytest.importorskip("torch")
-    bos = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}]}
+    bos: dict[str, Any] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
+    }
     bos["single"].append({"Sequence": {"id": "A", "type_id": 0}})
     for first in (None, 0):
         spec = byte_level("<s>a", "a a", added=[_added("<s>", special=True)]).spec

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -255,7 +255,7 @@ def _kinds(found: Real) -> list[list[int]]:
     """Ordinary tokens by kind; a token may be of several."""
     matched = {token["id"] for token in found.spec["added_tokens"] if not token["special"]}
     ordinary = [(token, data) for token, data in found.token_bytes.items() if token not in found.special]
-    tests = (
+    tests: tuple[Callable[[int, bytes], bool], ...] = (
         lambda token, data: token in matched,
         lambda token, data: data.isspace(),
         lambda token, data: not _is_text(data),

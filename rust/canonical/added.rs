@@ -34,7 +34,10 @@ pub struct AddedState {
 impl AddedState {
     /// Nothing is pending: text to come is searched as if it were the start of a text.
     pub fn is_clear(&self) -> bool {
-        self.raw.node == 0 && self.normalized.node == 0 && self.raw.claims.is_empty() && self.normalized.claims.is_empty()
+        self.raw.node == 0
+            && self.normalized.node == 0
+            && self.raw.claims.is_empty()
+            && self.normalized.claims.is_empty()
     }
 }
 
@@ -48,9 +51,7 @@ impl AddedAutomaton {
     /// `None` where no text is ever changed by matching.
     pub fn new(tokenizer: &Tokenizer) -> Option<Self> {
         let added = &tokenizer.added;
-        added
-            .has_effect()
-            .then(|| Self { raw: Matcher::new(&added.raw), normalized: Matcher::new(&added.normalized) })
+        added.has_effect().then(|| Self { raw: Matcher::new(&added.raw), normalized: Matcher::new(&added.normalized) })
     }
 
     /// Reads bytes of ordinary tokens; `false` if an added token is certain to be matched where none is claimed.
@@ -147,7 +148,8 @@ impl Matcher {
             }
         }
         for at in (0..self.nodes.len()).rev() {
-            self.nodes[at].special |= self.nodes[at].children.iter().any(|(_, child)| self.nodes[*child as usize].special);
+            self.nodes[at].special |=
+                self.nodes[at].children.iter().any(|(_, child)| self.nodes[*child as usize].special);
         }
     }
 
@@ -183,10 +185,7 @@ impl Matcher {
             // The byte is passed: no claim may begin with it.
             return shift(&mut pending.claims, 1);
         }
-        let rest = match self.settle(pending) {
-            Some(rest) => rest,
-            None => return false,
-        };
+        let Some(rest) = self.settle(pending) else { return false };
         pending.node = 0;
         rest.iter().all(|&b| self.feed(pending, b)) && self.feed(pending, byte)
     }

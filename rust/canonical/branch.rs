@@ -53,11 +53,11 @@ impl Canonical {
             _ if normalizer.strip_left => Phase::First { after_dummy: false },
             _ => Phase::Open,
         };
-        Branch { phase, ..self.neutral(Boundaries::START) }
+        Branch { phase, ..Self::neutral(Boundaries::START) }
     }
 
     /// A branch in which nothing but the pretokenizer's state matters.
-    pub(super) fn neutral(&self, pretok: PretokenState) -> Branch {
+    pub(super) fn neutral(pretok: PretokenState) -> Branch {
         Branch {
             last: NONE,
             pretok,
@@ -82,8 +82,7 @@ impl Canonical {
     /// Whether the input of the pretokenizer may end here: at the end of the text or before an added token.
     pub(super) fn piece_may_end(&self, branch: &Branch) -> bool {
         branch.partial.is_empty()
-            && (branch.last == NONE
-                || (self.boundaries.complete(branch.pretok) && self.whole.may_end(branch.whole)))
+            && (branch.last == NONE || (self.boundaries.complete(branch.pretok) && self.whole.may_end(branch.whole)))
     }
 
     /// Every branch after one more token; not all of them need have a continuation.
@@ -122,7 +121,8 @@ impl Canonical {
         if !self.piece_may_end(branch) || branch.phase != Phase::Open {
             return None;
         }
-        let mut after = Branch { added: branch.added.clone(), tail: branch.tail.clone(), ..self.neutral(Boundaries::START) };
+        let mut after =
+            Branch { added: branch.added.clone(), tail: branch.tail.clone(), ..Self::neutral(Boundaries::START) };
         if self.tokenizer.normalizer.nfc {
             let content = std::str::from_utf8(self.tokenizer.bytes.get(token)).ok()?;
             if !content.chars().all(|c| nfc::feed(&mut after.tail, c)) {
@@ -209,7 +209,7 @@ impl Canonical {
         }
         branch.phase = Phase::Open;
         let doubled = self.tokenizer.dummy == Some(Dummy::UnlessSpace) && c == ' ';
-        !doubled && !(self.tokenizer.normalizer.strip_left && c.is_whitespace())
+        !(doubled || self.tokenizer.normalizer.strip_left && c.is_whitespace())
     }
 
     /// Whether `c` is spelled with fallback bytes: it has no piece of its own.

@@ -234,7 +234,7 @@ impl Masks {
 
     fn matched_base(&self) -> Bits {
         let canonical = &self.canonical;
-        let start = canonical.neutral(Boundaries::START);
+        let start = Canonical::neutral(Boundaries::START);
         let mut bits = Bits::new(self.len());
         let matched = (0..canonical.shapes.shape.len() as u32).filter(|&t| canonical.shapes.shape[t as usize].matched);
         self.look_at(&start, matched, &mut bits);
@@ -245,7 +245,7 @@ impl Masks {
         let canonical = &self.canonical;
         let outcomes = self.outcomes(pretok, join);
         let mut bits = Bits::new(self.len());
-        let neutral = canonical.neutral(pretok);
+        let neutral = Canonical::neutral(pretok);
         for (place, &token) in self.tokens.iter().enumerate() {
             let shape = canonical.shapes.shape[token as usize];
             let wrong_use = shape.usable == Use::Never || (shape.usable == Use::Whole && join == Join::Inside);
@@ -309,8 +309,7 @@ impl Canonical {
             return false;
         }
         let fallback = self.tokenizer.kind[token as usize] == TokenKind::Fallback;
-        let whole_fine =
-            shape.usable == Use::Whole || self.whole.may_end(self.whole.step(WholeState::FRESH, token));
+        let whole_fine = shape.usable == Use::Whole || self.whole.may_end(self.whole.step(WholeState::FRESH, token));
         let added_fine = self.added.as_ref().is_none_or(|added| {
             let mut state = super::added::AddedState::default();
             added.read(&mut state, self.tokenizer.bytes.get(token)) && added.complete(&state)

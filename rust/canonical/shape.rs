@@ -4,7 +4,7 @@
 use super::partial::{Fed, Partial};
 use crate::pretoken::boundaries::{Boundaries, State as PretokenState, States, Step};
 use crate::pretoken::classes::Class;
-use crate::tokenizer::{Tokenizer, TokenKind};
+use crate::tokenizer::{TokenKind, Tokenizer};
 use rustc_hash::FxHashMap;
 
 /// How a token can be used at all.
@@ -110,7 +110,6 @@ fn class_string(tokenizer: &Tokenizer, text: &str) -> Vec<Class> {
 
 fn usable(tokenizer: &Tokenizer, id: u32, bytes: &[u8]) -> Use {
     match tokenizer.kind[id as usize] {
-        TokenKind::Missing | TokenKind::Special | TokenKind::Unk => Use::Never,
         TokenKind::Fallback => Use::Merged,
         TokenKind::Normal | TokenKind::Added if tokenizer.in_model(id) => {
             if tokenizer.bpe.reachable.get(id as usize) == Some(&true) {
@@ -121,7 +120,7 @@ fn usable(tokenizer: &Tokenizer, id: u32, bytes: &[u8]) -> Use {
                 Use::Never
             }
         }
-        TokenKind::Normal | TokenKind::Added => Use::Never,
+        _ => Use::Never,
     }
 }
 
@@ -149,13 +148,7 @@ fn tail_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Pretoken states after `classes`, read from `from` with `step` deciding about the boundary before them.
-pub fn pretoken_run(
-    boundaries: &Boundaries,
-    from: PretokenState,
-    mut step: Step,
-    classes: &[Class],
-    out: &mut States,
-) {
+pub fn pretoken_run(boundaries: &Boundaries, from: PretokenState, mut step: Step, classes: &[Class], out: &mut States) {
     out.clear();
     out.push(from);
     for &class in classes {

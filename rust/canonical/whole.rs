@@ -59,10 +59,7 @@ impl WholePretokens {
     /// Tokens with which the pretoken, open in `state`, stays the start of a forbidden sequence.
     pub fn dangers(&self, state: WholeState) -> impl Iterator<Item = u32> + '_ {
         let from = if state == WholeState::OFF || state == WholeState::CLOSED { None } else { Some(state.0) };
-        self.next
-            .iter()
-            .filter(move |((node, _), _)| Some(*node) == from)
-            .map(|((_, token), _)| *token)
+        self.next.iter().filter(move |((node, _), _)| Some(*node) == from).map(|((_, token), _)| *token)
     }
 
     fn forbid(&mut self, sequence: &[u32]) {

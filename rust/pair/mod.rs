@@ -1,17 +1,14 @@
 //! A teacher's tokenizer beside a student's.
 
 mod regime;
-mod spelling;
 
 use std::sync::{Arc, OnceLock};
 
 pub use regime::{Regime, Verdict};
-pub use spelling::{Range, Spelling};
 
-use crate::canonical::Canonical;
-use crate::canonical::masks::Masks;
 use crate::error::{Error, Result};
 use crate::shared::SharedTokenizer;
+use crate::spelling::{Spelling, Tables};
 
 /// Two tokenizers, and what their relation allows.
 #[derive(Debug)]
@@ -22,21 +19,6 @@ pub struct Pair {
     pub student_eos: Vec<u32>,
     verdict: Verdict,
     tables: OnceLock<Result<Arc<Tables>>>,
-}
-
-/// The tables that plans are made from: teacher tokens in the order of their spellings, with masks in the same order.
-#[derive(Debug)]
-pub struct Tables {
-    pub canonical: Arc<Canonical>,
-    pub spelling: Spelling,
-    pub masks: Masks,
-}
-
-impl Tables {
-    pub fn new(canonical: Arc<Canonical>, spelling: Spelling) -> Self {
-        let masks = Masks::new(Arc::clone(&canonical), spelling.tokens().to_vec());
-        Self { canonical, spelling, masks }
-    }
 }
 
 impl Pair {

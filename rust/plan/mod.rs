@@ -13,7 +13,8 @@ use std::sync::Arc;
 pub use covers::{Covers, enumerate, enumerate_bytes};
 
 use crate::error::{Error, Result};
-use crate::pair::{Pair, Tables};
+use crate::pair::Pair;
+use crate::spelling::Tables;
 use crate::tokenizer::parallel::map_blocks;
 use tree::{Tree, grow};
 

@@ -1,7 +1,7 @@
 //! The tree of canonical prefixes along one text.
 
 use crate::canonical::State;
-use crate::pair::{Range, Tables};
+use crate::spelling::{Range, Tables};
 
 use super::Purpose;
 

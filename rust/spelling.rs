@@ -3,11 +3,29 @@
 //! In the subset regime the student's encoding of a text is the concatenation, token by token, of these spellings. Sorted by
 //! spelling, the teacher tokens that begin with given student tokens stand side by side.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use crate::canonical::Canonical;
+use crate::canonical::masks::Masks;
 use crate::canonical::shape::Use;
 use crate::tokenizer::{TokenKind, Tokenizer};
+
+/// The tables that plans are made from: teacher tokens in the order of their spellings, with masks in the same order.
+#[derive(Debug)]
+pub struct Tables {
+    pub canonical: Arc<Canonical>,
+    pub spelling: Spelling,
+    pub masks: Masks,
+}
+
+impl Tables {
+    pub fn new(canonical: Arc<Canonical>, spelling: Spelling) -> Self {
+        let masks = Masks::new(Arc::clone(&canonical), spelling.tokens().to_vec());
+        Self { canonical, spelling, masks }
+    }
+}
 
 /// Teacher tokens that can stand in an encoding, sorted by their spellings, compared as id sequences.
 #[derive(Debug)]
