@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use crate::canonical::Canonical;
 use crate::canonical::masks::Masks;
 use crate::canonical::shape::Use;
+use crate::error::{Error, Result};
 use crate::tokenizer::{TokenKind, Tokenizer};
 
 /// The tables that plans are made from: teacher tokens in the order of their spellings, with masks in the same order.
@@ -57,24 +58,24 @@ impl Spelling {
 
     /// Spelled in the tokens of a student in the regime "same" or "subset": the student's merges applied to the token's
     /// symbols; an added token or fallback byte goes to itself.
-    pub fn in_student(canonical: &Canonical, student: &Tokenizer) -> Self {
+    pub fn in_student(canonical: &Canonical, student: &Tokenizer) -> Result<Self> {
         let teacher = &canonical.tokenizer;
         let atoms = Atoms::new(student);
-        Self::sorted(usable(canonical).map(|t| {
+        let spell = |t: u32| {
             let matched = canonical.shapes.get(t).is_some_and(|shape| shape.matched);
-            let spelled = if matched {
-                atoms.added.get(teacher.bytes.get(t)).map(|&id| vec![id])
-            } else {
-                let mut symbols: Option<Vec<u32>> =
-                    teacher.symbols_of(t).iter().map(|&s| atoms.of(teacher, s)).collect();
-                if let Some(symbols) = &mut symbols {
-                    student.bpe.merge(symbols);
-                }
-                symbols
-            };
-            // The regime was recognised: every symbol and added token of the teacher is the student's too.
-            (t, spelled.unwrap_or_default())
-        }))
+            if matched {
+                return atoms.added.get(teacher.bytes.get(t)).map(|&id| vec![id]);
+            }
+            let mut symbols: Vec<u32> =
+                teacher.symbols_of(t).iter().map(|&s| atoms.of(teacher, s)).collect::<Option<_>>()?;
+            student.bpe.merge(&mut symbols);
+            Some(symbols)
+        };
+        let spelled = usable(canonical)
+            .map(|t| spell(t).map(|ids| (t, ids)).ok_or(t))
+            .collect::<std::result::Result<Vec<_>, u32>>()
+            .map_err(|t| Error::Plan(format!("the student cannot spell teacher token {t}")))?;
+        Ok(Self::sorted(spelled.into_iter()))
     }
 
     fn sorted(spelled: impl Iterator<Item = (u32, Vec<u32>)>) -> Self {

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.masses import Aggregator, Block, expand
+from crosstok.masses import FAINT, Aggregator, Block, expand
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
 
@@ -31,10 +31,13 @@ class _Crossings:
 
 
 class Collector:
-    """Collects a plan's distributions while its rows stream by. The plan must keep every node."""
+    """Collects a plan's distributions while its rows stream by. The plan must keep every node.
 
-    def __init__(self, plan: Plan, width: int) -> None:
-        self.plan, self.width = plan, width
+    only: the one position that is wanted, where not all are.
+    """
+
+    def __init__(self, plan: Plan, width: int, only: int | None = None) -> None:
+        self.plan, self.width, self.only = plan, width, only
         spelling = plan.pair.spelling
         self._first = spelling.id_at(np.arange(len(spelling.tokens)), 0)
         self._rows: dict[int, torch.Tensor] = {}
@@ -42,27 +45,38 @@ class Collector:
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block whose shares are float64."""
-        grouped = self._by_first_token(block)
-        # A node's row is kept on its own scale: log of the mass of one unit beside it.
-        for row, node in enumerate(block.nodes.tolist()):
-            self._rows[node] = grouped[row]
+        wanted = np.ones(len(block.nodes), dtype=bool)
+        if self.only is not None:
+            wanted = self.plan.node_depth[block.nodes] == self.only
+        rows = np.flatnonzero(wanted)
+        if len(rows):
+            grouped = self._by_first_token(block, torch.from_numpy(rows).to(block.share.device))
+            self._rows.update(zip(block.nodes[rows].tolist(), grouped, strict=True))
         self._add_crossings(aggregator, block)
 
-    def _by_first_token(self, block: Block) -> torch.Tensor:
-        """float64 [k, width] on the CPU: log of each row's mass by the first student token of its entries."""
-        spelling = self.plan.pair.spelling
+    def _by_first_token(self, block: Block, rows: torch.Tensor) -> torch.Tensor:
+        """float64 [rows, width] on the CPU: log of the rows' mass by the first student token of their entries."""
         device = block.share.device
-        tokens = torch.from_numpy(spelling.tokens).to(device)
+        tokens = torch.from_numpy(self.plan.pair.spelling.tokens).to(device)
         first = torch.from_numpy(self._first).to(device)
         # Columns become rows: index_add_ then moves whole rows at a time.
-        by_token = block.share.index_select(1, tokens).double().T.contiguous()
-        sums = torch.zeros(self.width, len(block.nodes), dtype=torch.float64, device=device)
+        by_token = block.share[rows].index_select(1, tokens).double().T.contiguous()
+        sums = torch.zeros(self.width, len(rows), dtype=torch.float64, device=device)
         sums.index_add_(0, first, by_token)
-        return (sums.T.log() + block.log_scale[:, None]).cpu()
+        logs = sums.T.log() + block.log_scale[rows, None]
+        # Entries that even float64 exponentials lose are summed as logarithms, in the rows that have any.
+        own = torch.where(block.mask[rows], block.logits[rows].double(), -torch.inf).index_select(1, tokens)
+        lost = (own > -torch.inf) & by_token.T.lt(FAINT[torch.float64])
+        for row in torch.nonzero(lost.any(dim=1)).flatten().tolist():
+            logs[row] = _log_sum(own[row], first, self.width) - block.log_norm[rows[row]]
+        return logs.cpu()
 
     def _add_crossings(self, aggregator: Aggregator, block: Block) -> None:
         plan = self.plan
         rows, ranges = expand(plan.range_ptr[block.nodes], plan.range_ptr[block.nodes + 1])
+        if self.only is not None:
+            wanted = plan.range_depth[ranges] == self.only
+            rows, ranges = rows[wanted], ranges[wanted]
         if not len(ranges):
             return
         owner, places = expand(plan.range_first[ranges], plan.range_last[ranges])
@@ -90,28 +104,40 @@ class Collector:
         """float64 [len(positions), width]: log P(v | s_1..s_i) for each position i; frees the text's rows."""
         plan = self.plan
         nodes = range(int(plan.node_ptr[text]), int(plan.node_ptr[text + 1]))
-        out = torch.zeros(len(positions), self.width, dtype=torch.float64)
+        out = torch.full((len(positions), self.width), -torch.inf, dtype=torch.float64)
         base = prefixes.log_p[prefixes.first[text] :]
         eos = self.plan.pair.student_eos[0]
-        masses = prefixes.masses
         for node in nodes:
             depth = int(plan.node_depth[node])
-            row = self._rows.pop(node)
-            if depth not in positions or prefixes.log_q[node] == -np.inf:
+            row = self._rows.pop(node, None)
+            if row is None or depth not in positions or prefixes.log_q[node] == -np.inf:
                 continue
-            scale = float(prefixes.log_q[node] - base[depth])
+            weight = float(prefixes.log_q[node] - base[depth])
+            row[eos] = float(prefixes.masses.eos[node])
             at = positions.index(depth)
-            out[at] += (row + scale).exp_()
-            out[at, eos] += float(np.exp(masses.eos[node] + scale))
+            out[at] = torch.logaddexp(out[at], row + weight)
         for found in self._crossings[text]:
             log_q = prefixes.log_q[found.node]
             keep = (found.depth >= positions.start) & (found.depth < positions.stop) & (log_q > -np.inf)
-            depth_kept, student = found.depth[keep], found.student[keep]
-            weight = np.exp(found.log_mass[keep] + log_q[keep] - base[depth_kept])
-            index = (torch.from_numpy(depth_kept - positions.start), torch.from_numpy(student))
-            out.index_put_(index, torch.from_numpy(weight), accumulate=True)
+            values = found.log_mass[keep] + log_q[keep] - base[found.depth[keep]]
+            flat = (found.depth[keep] - positions.start) * self.width + found.student[keep]
+            _add_logs(out.view(-1), torch.from_numpy(flat), torch.from_numpy(values))
         self._crossings[text] = []
-        logs = out.log_()
-        impossible = base[positions.start : positions.stop] == -np.inf
-        logs[torch.from_numpy(impossible)] = -torch.inf
-        return logs
+        return out
+
+
+def _log_sum(logs: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
+    """float64 [groups]: log of the sum of exp(logs) in each group."""
+    out = torch.full((groups,), -torch.inf, dtype=torch.float64, device=logs.device)
+    _add_logs(out, group, logs)
+    return out
+
+
+def _add_logs(out: torch.Tensor, index: torch.Tensor, logs: torch.Tensor) -> None:
+    """Add exp(logs) to exp(out) at indices that may repeat, in place, as logarithms."""
+    possible = logs > -torch.inf
+    where, inverse = torch.unique(index[possible], return_inverse=True)
+    logs, before = logs[possible], out[where]
+    peak = before.scatter_reduce(0, inverse, logs, "amax")
+    total = (before - peak).exp().index_add(0, inverse, (logs - peak[inverse]).exp())
+    out[where] = peak + total.log()

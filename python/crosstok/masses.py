@@ -1,7 +1,7 @@
 """From teacher rows to masses: what a row gives to its children, to ranges of tokens, and to end-of-text.
 
 Rows come as logits of any scale. Each is masked to its canonical entries and renormalised over them (`canonical=
-"renormalize"`) or over all entries (`"mask"`); design.md, sections 2 and 4. Sums are in float64, and a sum that float32
+"renormalize"`) or over all entries (`"mask"`); design.md, sections 2 and 4. Sums are in float64, and a sum that
 exponentials could have lost is taken again from the logits.
 """
 
@@ -19,21 +19,23 @@ from crosstok.pair import Plan
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Below this share of a row's maximum, float32 exponentials may have been flushed to zero.
-_FAINT = 1e-30
+# Below these shares of a row's maximum, exponentials may have been flushed to zero or lost digits.
+FAINT = {torch.float32: 1e-30, torch.float64: 1e-290}
 # Below this share of the row's mass the canonical entries are summed again on their own scale.
-_THIN_ROW = 1e-6
+_LOG_THIN_ROW = float(np.log(1e-6))
 
 
 @dataclass(eq=False)
 class Masses:
     """What all rows of a plan amount to; natural logarithms, −inf where there is no mass.
 
-    kept: float64 [nodes], share of a node's mass that is canonical. edge: [nodes], log q(token | parent), 0 at roots.
-    ranges: [ranges], log of the mass of each range after its node. eos: [nodes], of end-of-text after a node.
+    kept: float64 [nodes], share of a node's mass that is canonical. dead: bool [nodes], there is none at all.
+    edge: [nodes], log q(token | parent), 0 at roots. ranges: [ranges], log of the mass of each range after its node.
+    eos: [nodes], of end-of-text after a node. seen: bool [nodes], the row was read.
     """
 
     kept: FloatArray
+    dead: npt.NDArray[np.bool_]
     edge: FloatArray
     ranges: FloatArray
     eos: FloatArray
@@ -45,7 +47,8 @@ class Masses:
         nodes, ranges = len(plan.node_token), len(plan.range_node)
         edge = np.where(plan.node_parent < 0, 0.0, -np.inf)
         none = np.full(nodes, -np.inf)
-        return cls(np.zeros(nodes), edge, np.full(ranges, -np.inf), none, np.zeros(nodes, dtype=bool))
+        no = np.zeros(nodes, dtype=bool)
+        return cls(np.zeros(nodes), no, edge, np.full(ranges, -np.inf), none, no.copy())
 
 
 @dataclass(eq=False)
@@ -54,13 +57,15 @@ class Block:
 
     nodes: IntArray
     share: torch.Tensor
-    """[k, V], canonical entries over the row's maximum."""
+    """[k, V], canonical entries over the row's maximum (or over the canonical maximum, where that is far below)."""
     log_scale: torch.Tensor
     """float64 [k]: log of what one unit of share is worth."""
     logits: torch.Tensor
-    """[k, V], as given, over temperature."""
+    """[k, V], relative to the row's maximum, over temperature."""
     log_norm: torch.Tensor
     """float64 [k]: log of the normaliser on the scale of the logits; +inf where a row has no canonical mass."""
+    mask: torch.Tensor
+    """bool [k, V]: canonical entries, end-of-text among them."""
 
 
 class Aggregator:
@@ -86,30 +91,33 @@ class Aggregator:
         return block
 
     def prepare(self, nodes: IntArray, logits: torch.Tensor, exact: bool) -> Block:
-        """Mask and normalise rows; fills in `Masses.kept` and `Masses.eos`."""
+        """Mask and normalise rows; fills in `Masses.kept`, `Masses.dead` and `Masses.eos`."""
         double = exact or logits.dtype == torch.float64
         logits = logits.to(torch.float64 if double else torch.float32)
-        if self.temperature != 1.0:
-            logits = logits / self.temperature
-        mask = self._mask(nodes, logits)
-        top = logits.amax(dim=1)
+        top = logits.amax(dim=1, keepdim=True)
         if bool(torch.isnan(top).any()) or bool(torch.isposinf(top).any()):
             raise TeacherError("a teacher row holds NaN or +inf")
-        top = torch.where(torch.isneginf(top), torch.zeros_like(top), top)
-        share = (logits - top[:, None]).exp_()
-        full = share.sum(dim=1, dtype=torch.float64)
+        # Relative to the maximum before anything else, so that no temperature overflows.
+        logits = logits - torch.where(torch.isneginf(top), torch.zeros_like(top), top)
+        if self.temperature != 1.0:
+            logits /= self.temperature
+        mask = self._mask(nodes, logits)
+        share = logits.exp()
+        log_full = share.sum(dim=1, dtype=torch.float64).log()
         share *= mask
-        canonical = share.sum(dim=1, dtype=torch.float64)
-        self._rescue_thin_rows(logits, mask, share, top, canonical, full)
-        log_top = top.double()
-        log_norm = log_top + (canonical if self.canonical == "renormalize" else full).log()
-        log_norm = torch.where(canonical > 0, log_norm, torch.full_like(log_norm, np.inf))
-        self.masses.kept[nodes] = _numpy(canonical / full.clamp(min=1e-300))
-        block = Block(nodes, share, log_top - log_norm, logits, log_norm)
+        log_canonical = share.sum(dim=1, dtype=torch.float64).log()
+        unit = self._rescue_thin_rows(logits, mask, share, log_canonical, log_full)
+        dead = torch.isneginf(log_canonical)
+        log_norm = log_canonical if self.canonical == "renormalize" else log_full
+        log_norm = torch.where(dead, torch.full_like(log_norm, torch.inf), log_norm)
+        self.masses.dead[nodes] = dead.cpu().numpy()
+        self.masses.kept[nodes] = _numpy(
+            torch.where(dead, torch.zeros_like(unit), (log_canonical - log_full).exp())
+        )
         eos = logits[:, list(self.plan.pair.teacher_eos)].double().logsumexp(dim=1) - log_norm
         complete = torch.from_numpy(self.plan.node_complete[nodes]).to(eos.device)
-        self.masses.eos[nodes] = _numpy(torch.where(complete, eos, torch.full_like(eos, -np.inf)))
-        return block
+        self.masses.eos[nodes] = _numpy(torch.where(complete, eos, torch.full_like(eos, -torch.inf)))
+        return Block(nodes, share, unit - log_norm, logits, log_norm, mask)
 
     def _mask(self, nodes: IntArray, logits: torch.Tensor) -> torch.Tensor:
         flags = torch.from_numpy(self.plan.masks(nodes, logits.shape[1], self.num_threads))
@@ -122,20 +130,23 @@ class Aggregator:
         logits: torch.Tensor,
         mask: torch.Tensor,
         share: torch.Tensor,
-        top: torch.Tensor,
-        canonical: torch.Tensor,
-        full: torch.Tensor,
-    ) -> None:
-        """Put rows with next to no canonical mass on the scale of their own canonical maximum (in place)."""
-        for row in torch.nonzero(canonical < _THIN_ROW * full).flatten().tolist():
-            own = torch.where(mask[row], logits[row], torch.full_like(logits[row], -np.inf))
+        log_canonical: torch.Tensor,
+        log_full: torch.Tensor,
+    ) -> torch.Tensor:
+        """Put rows with next to no canonical mass on the scale of their own canonical maximum (in place).
+
+        Gives float64 [k]: the log of that scale, 0 for all other rows.
+        """
+        unit = torch.zeros_like(log_canonical)
+        for row in torch.nonzero(log_canonical < log_full + _LOG_THIN_ROW).flatten().tolist():
+            own = torch.where(mask[row], logits[row], torch.full_like(logits[row], -torch.inf))
             peak = own.max()
             if torch.isneginf(peak):
                 continue
-            full[row] = (logits[row].double().logsumexp(0) - peak.double()).exp()
             share[row] = (own - peak).exp()
-            canonical[row] = share[row].sum(dtype=torch.float64)
-            top[row] = peak
+            unit[row] = peak
+            log_canonical[row] = share[row].sum(dtype=torch.float64).log() + peak
+        return unit
 
     def _edges(self, block: Block) -> None:
         """Log-probabilities of the nodes below these rows."""
@@ -165,8 +176,8 @@ class Aggregator:
         at = torch.from_numpy(group).to(device)
         sums = torch.zeros(groups, dtype=torch.float64, device=device).index_add_(0, at, values)
         log_mass = _numpy(sums.log() + block.log_scale[torch.from_numpy(row_of).to(device)])
-        faint = np.flatnonzero(_numpy(sums) < _FAINT)
-        if len(faint) and block.share.dtype == torch.float32:
+        faint = np.flatnonzero(_numpy(sums) < FAINT[block.share.dtype])
+        if len(faint):
             self._sum_faint(block, rows, places, group, faint, row_of, log_mass)
         return log_mass
 
@@ -186,11 +197,10 @@ class Aggregator:
         for at, start, end in zip(faint, starts, ends, strict=True):
             row = int(row_of[at])
             tokens = self._tokens[places[start:end]]
-            allowed = self.plan.masks(block.nodes[row : row + 1], block.share.shape[1], 1)[0, tokens]
-            if allowed.any():
-                index = torch.from_numpy(tokens[allowed]).to(block.logits.device)
-                total = block.logits[row, index].double().logsumexp(0) - block.log_norm[row]
-                out[at] = float(total)
+            index = torch.from_numpy(tokens).to(block.logits.device)
+            index = index[block.mask[row, index]]
+            if len(index):
+                out[at] = float(block.logits[row, index].double().logsumexp(0) - block.log_norm[row])
 
 
 def expand(first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:

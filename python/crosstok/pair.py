@@ -75,6 +75,8 @@ class Pair:
         whole distributions need. Raises TextError for a text that is not admissible, PlanError for the general
         regime.
         """
+        if isinstance(texts, (str, bytes)):
+            raise TypeError("texts must be a list of texts, not one text")
         starts = flags(start, len(texts), "start")
         ids = [self.encode(text, bool(starts[i]), i) for i, text in enumerate(texts)]
         ends = flags(ended, len(texts), "ended") | every_node
@@ -232,4 +234,4 @@ def _eos(tokenizer: Tokenizer, given: int | Sequence[int] | None, whose: str) ->
             )
         return ids
     listed = [given] if isinstance(given, (int, np.integer)) else list(given)
-    return tuple(int(id) for id in ids_array(listed))
+    return tuple(dict.fromkeys(int(id) for id in ids_array(listed)))

@@ -61,7 +61,7 @@ def gather(plan: Plan, masses: Masses) -> Prefixes:
     weak = _depends_on_thin(plan, masses)
     through = _sum(weight * weak[node], position, count)
     # A row without any canonical mass loses all that reaches it.
-    lost = _shares(log_q, log_p[node_position]) * (masses.kept == 0.0)
+    lost = _shares(log_q, log_p[node_position]) * masses.dead
     return Prefixes(
         first=first,
         log_p=log_p,
@@ -105,8 +105,8 @@ def log_sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
 
 
 def _shares(values: FloatArray, of: FloatArray) -> FloatArray:
-    """exp(values − of), zero where values are −inf."""
-    possible = values > -np.inf
+    """exp(values − of), zero where either is −inf."""
+    possible = (values > -np.inf) & (of > -np.inf)
     shares = np.zeros(len(values))
     shares[possible] = np.exp(values[possible] - of[possible])
     return shares

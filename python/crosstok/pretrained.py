@@ -11,6 +11,7 @@ from crosstok.errors import UnsupportedTokenizerError
 
 # Stands in for an answer when a chat template is asked what follows one.
 _ANSWER = "crosstok-answer"
+CONFIGS = ("tokenizer_config.json", "generation_config.json")
 
 
 @dataclass
@@ -56,8 +57,7 @@ def _from_files(read: Any, where: str) -> Source:
     tokenizer = read("tokenizer.json")
     if tokenizer is None:
         raise UnsupportedTokenizerError(f"{where}: no tokenizer.json")
-    config = json.loads(read("tokenizer_config.json") or b"{}")
-    generation = json.loads(read("generation_config.json") or b"{}")
+    config, generation = (_json(read(name), f"{where}: {name}") for name in CONFIGS)
     template_file = read("chat_template.jinja")
     template = template_file.decode() if template_file else config.get("chat_template")
     source = Source(tokenizer, bos_token=_content(config.get("bos_token")))
@@ -65,8 +65,8 @@ def _from_files(read: Any, where: str) -> Source:
     specials = _special_contents(json.loads(tokenizer))
     turn = _end_of_turn(template, specials, source.bos_token or "", eos_token or "")
     source.eos_tokens = [token for token in (turn, eos_token) if token]
-    ids = generation.get("eos_token_id") or []
-    source.eos_ids = ids if isinstance(ids, list) else [ids]
+    ids = generation.get("eos_token_id")
+    source.eos_ids = ids if isinstance(ids, list) else [] if ids is None else [ids]
     if source.bos_token is None and isinstance(generation.get("bos_token_id"), int) and not config:
         source.bos_token = _content_of_id(json.loads(tokenizer), generation["bos_token_id"])
     return source
@@ -82,6 +82,14 @@ def _from_transformers(tokenizer: Any) -> Source:
     template = getattr(tokenizer, "chat_template", None)
     turn = _end_of_turn(template, _special_contents(json.loads(text)), bos or "", eos or "")
     return Source(text.encode(), [token for token in (turn, eos) if token], [], bos)
+
+
+def _json(content: bytes | None, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError as error:
+        raise UnsupportedTokenizerError(f"{name}: not JSON ({error})") from None
+    return value if isinstance(value, dict) else {}
 
 
 def _content(token: Any) -> str | None:
@@ -119,7 +127,10 @@ def _end_of_turn(template: Any, specials: list[str], bos: str, eos: str) -> str 
     try:
         values = {"messages": messages, "bos_token": bos, "eos_token": eos, "add_generation_prompt": False}
         rendered = environment.from_string(template).render(**values)
-    except (TemplateError, TypeError, ValueError):
+    except Exception:  # a template is a program of someone else's: whatever it raises, it tells nothing
         return None
-    rest = rendered.rpartition(_ANSWER)[2].lstrip()
+    _, found, rest = rendered.rpartition(_ANSWER)
+    if not found:
+        return None
+    rest = rest.lstrip()
     return max((special for special in specials if rest.startswith(special)), key=len, default=None)

@@ -32,8 +32,9 @@ class Score:
     student_ids: int64. logprobs, lower, upper: float64, log P(s_i | s_<i) in nats and its bounds (all equal where
     nothing is undecided). prefix_lower, prefix_upper: float64, log P(s_1..s_i). noncanonical_mass: float64, the mean,
     weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
-    float64, the share of P(s_<i) that no next student token has. rows: int64, teacher rows spent. status: uint8,
-    see `Status`.
+    float64, the share of P(s_<i) that no next student token has; in the regimes "same" and "subset" that of teacher
+    rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows spent. status:
+    uint8, see `Status`.
     """
 
     student_ids: IntArray

@@ -19,6 +19,8 @@ from crosstok.teacher.protocol import Teacher, TokenTree, stream_rows
 Prompts = Sequence[Sequence[int]] | None
 # Texts that are planned and sent to the teacher together; results come out as each such window is done.
 WINDOW = 16
+# Dense rows of a window of texts take about this much memory (a single text may take more).
+DENSE_BYTES = 1 << 30
 
 
 class Scorer:
@@ -49,9 +51,9 @@ class Scorer:
         if canonical not in ("renormalize", "mask"):
             raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
         if method != "auto":
-            raise ValueError(f"method {method!r} is not available yet; 'auto' is exact for this pair")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
+            raise ValueError(f"method {method!r} is not available yet, only 'auto'")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be positive and finite, not {temperature}")
         if tolerance is not None and not 0 <= tolerance <= 1:
             raise ValueError(f"tolerance is a share of mass, not {tolerance}")
         if max_rows is not None and max_rows < 0:
@@ -105,7 +107,9 @@ class Scorer:
         if top_k is not None:
             raise ValueError("top_k is not available yet: distributions are dense")
         ends = flags(ended, len(texts), "ended")
-        for chunk in self._windows(texts, prompts):
+        # A byte of text is at most about one row that is held until its text is done.
+        held = 8 * self.width * max((len(text) for text in texts), default=0)
+        for chunk in self._windows(texts, prompts, max(1, min(WINDOW, DENSE_BYTES // max(1, held)))):
             plan = self._plan(texts, prompts, ends, chunk, every_node=True)
             collector = dense.Collector(plan, self.width)
             aggregator = self._aggregate(plan, self._prompts(prompts, chunk), collector)
@@ -130,7 +134,7 @@ class Scorer:
         plan = self.pair.plan_ids(
             Ragged.of([ids]), np.array([start]), np.array([True]), True, self.num_threads
         )
-        collector = dense.Collector(plan, self.width)
+        collector = dense.Collector(plan, self.width, only=len(ids))
         aggregator = self._aggregate(plan, [self._prompt(prompt)], collector)
         prefixes = gather(plan, aggregator.masses)
         if prefixes.log_p[len(ids)] == -np.inf:
@@ -151,13 +155,15 @@ class Scorer:
                 f"({self.pair.teacher.token_bytes(top)!r})"
             )
 
-    def _windows(self, texts: Sequence[str | bytes], prompts: Prompts) -> Iterator[range]:
+    def _windows(self, texts: Sequence[str | bytes], prompts: Prompts, size: int = WINDOW) -> Iterator[range]:
         if isinstance(texts, (str, bytes)):
             raise TypeError("texts must be a list of texts, not one text")
         if prompts is not None and len(prompts) != len(texts):
             raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts")
-        for first in range(0, len(texts), WINDOW):
-            yield range(first, min(first + WINDOW, len(texts)))
+        if prompts is not None and any(prompt is None for prompt in prompts):
+            raise ValueError("prompts must be None for all texts or a sequence of ids for each")
+        for first in range(0, len(texts), size):
+            yield range(first, min(first + size, len(texts)))
 
     def _plan(
         self, texts: Sequence[str | bytes], prompts: Prompts, ends: BoolArray, chunk: range, every_node: bool
@@ -210,7 +216,7 @@ class Scorer:
         before = slice(int(prefixes.first[text]), int(prefixes.first[text]) + len(ids))
         after = slice(before.start + 1, before.stop + 1)
         log_p = prefixes.log_p[after]
-        possible = log_p > -np.inf
+        possible = (log_p > -np.inf) & (prefixes.log_p[before] > -np.inf)
         logprobs = np.full(len(ids), -np.inf)
         logprobs[possible] = log_p[possible] - prefixes.log_p[before][possible]
         status = np.where(prefixes.thin[after] | ~possible, Status.UNSUPPORTED, Status.EXACT).astype(np.uint8)

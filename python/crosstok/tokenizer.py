@@ -53,7 +53,8 @@ class Tokenizer:
         core = _core.Tokenizer(found.tokenizer_json)
         table = _special_ids(core)
         eos = [id for name in found.eos_tokens if (id := table.get(name.encode())) is not None]
-        eos += [id for id in found.eos_ids if id in set(table.values())]
+        special = set(table.values())
+        eos += [id for id in found.eos_ids if id in special]
         bos = None if found.bos_token is None else table.get(found.bos_token.encode())
         return cls(core, list(dict.fromkeys(eos)), bos)
 
@@ -92,6 +93,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str | bytes], start: bool = False, num_threads: int = 0) -> Ragged:
         """Ids of several texts, in parallel (0 threads: as many as the machine has)."""
+        if isinstance(texts, (str, bytes)):
+            raise TypeError("texts must be a list of texts, not one text")
         decoded = [to_text(text, index) for index, text in enumerate(texts)]
         return Ragged(*self._core.encode_batch(decoded, start, num_threads))
 
@@ -157,10 +160,12 @@ class Tokenizer:
         """
         path = Path(path)
         if path.is_dir():
-            config: dict[str, Any] = {"eos_token_id": list(self._eos_ids)}
+            generation = path / "generation_config.json"
+            config: dict[str, Any] = json.loads(generation.read_text()) if generation.exists() else {}
+            config["eos_token_id"] = list(self._eos_ids)
             if self._bos_id is not None:
                 config["bos_token_id"] = self._bos_id
-            (path / "generation_config.json").write_text(json.dumps(config, indent=2) + "\n")
+            generation.write_text(json.dumps(config, indent=2) + "\n")
             path = path / "tokenizer.json"
         path.write_bytes(self.to_json())
 

@@ -4,10 +4,14 @@
 //! reports a match only when no longer one can come. What it has not reported yet is the pending text, a path in the trie of
 //! contents; claims inside it wait to be confirmed. Special tokens are found and consume their text, but claim nothing.
 
+use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::added::Stage;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+
+/// Longer contents are refused: the search below goes as deep as they are long.
+const MAX_CONTENT: usize = 1024;
 
 /// A match that the token sequence asserts: bytes `start..end` of the pending text are the pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,9 +53,17 @@ pub struct AddedAutomaton {
 
 impl AddedAutomaton {
     /// `None` where no text is ever changed by matching.
-    pub fn new(tokenizer: &Tokenizer) -> Option<Self> {
+    pub fn new(tokenizer: &Tokenizer) -> Result<Option<Self>> {
         let added = &tokenizer.added;
-        added.has_effect().then(|| Self { raw: Matcher::new(&added.raw), normalized: Matcher::new(&added.normalized) })
+        if !added.has_effect() {
+            return Ok(None);
+        }
+        let patterns = added.raw.patterns.iter().chain(&added.normalized.patterns);
+        if let Some(long) = patterns.map(|p| p.content.len()).find(|&length| length > MAX_CONTENT) {
+            let reason = format!("a content of {long} bytes (at most {MAX_CONTENT})");
+            return Err(Error::unsupported("added_tokens", reason));
+        }
+        Ok(Some(Self { raw: Matcher::new(&added.raw), normalized: Matcher::new(&added.normalized) }))
     }
 
     /// Reads bytes of ordinary tokens; `false` if an added token is certain to be matched where none is claimed.
@@ -81,7 +93,7 @@ impl AddedAutomaton {
     }
 
     /// What could follow the pending text and complete a match that begins inside it. A token that starts with one of these
-    /// must be looked at; all others fare as if nothing were pending.
+    /// must be looked at; all others fare as if nothing were pending, if the text could end here.
     pub fn dangers(&self, state: &AddedState) -> Vec<Vec<u8>> {
         let mut out = self.raw.dangers(&state.raw);
         out.extend(self.normalized.dangers(&state.normalized));
@@ -254,21 +266,23 @@ impl Matcher {
                 node = node.and_then(|n| self.child(n, byte));
             }
             if let Some(node) = node {
-                self.endings(node, &mut Vec::new(), &mut out);
+                self.endings(node, &mut out);
             }
         }
         out
     }
 
     /// All ways from `node` down to a pattern's end.
-    fn endings(&self, node: u32, path: &mut Vec<u8>, out: &mut Vec<Vec<u8>>) {
-        for &(byte, child) in &self.nodes[node as usize].children {
-            path.push(byte);
-            if self.nodes[child as usize].pattern.is_some() {
-                out.push(path.clone());
+    fn endings(&self, node: u32, out: &mut Vec<Vec<u8>>) {
+        let mut open = vec![(node, Vec::new())];
+        while let Some((node, path)) = open.pop() {
+            for &(byte, child) in &self.nodes[node as usize].children {
+                let path: Vec<u8> = path.iter().copied().chain([byte]).collect();
+                if self.nodes[child as usize].pattern.is_some() {
+                    out.push(path.clone());
+                }
+                open.push((child, path));
             }
-            self.endings(child, path, out);
-            path.pop();
         }
     }
 }

@@ -4,7 +4,7 @@
 //! way to join), shared by all states, and a set of broken pairs for each last token; the other parts of the conjunction
 //! concern few tokens, which are looked at one by one.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
@@ -19,6 +19,8 @@ use crate::tokenizer::TokenKind;
 
 /// Memory that the cache of finished masks may take.
 const CACHE_BYTES: usize = 128 << 20;
+/// About what a cached mask takes beside its bits.
+const BRANCH_BYTES: usize = 512;
 
 /// Masks over the tokens of one vocabulary, numbered in an order of the caller's choice.
 #[derive(Debug)]
@@ -30,11 +32,12 @@ pub struct Masks {
     place: Vec<u32>,
     /// Tokens sorted by bytes, to find those that start with given bytes.
     by_bytes: Vec<u32>,
-    /// Tokens that only their own state decides, and those that need a closer look everywhere.
+    /// Tokens whose fate the pretokenizer and the pair settle, see [`Canonical::is_plain`].
     plain: Vec<bool>,
     /// Tokens that may interact with the characters before them under NFC.
     touching: Vec<u32>,
     touches: Vec<bool>,
+    matched: OnceLock<Bits>,
     base: RwLock<FxHashMap<(PretokenState, Join), Arc<Bits>>>,
     finished: Mutex<FxHashMap<Branch, Arc<Bits>>>,
 }
@@ -59,6 +62,7 @@ impl Masks {
             plain,
             touching,
             touches,
+            matched: OnceLock::new(),
             base: RwLock::default(),
             finished: Mutex::default(),
             canonical,
@@ -105,21 +109,12 @@ impl Masks {
         if unsure {
             return self.of_branch(branch).any(from, to);
         }
-        (canonical.piece_may_end(branch) && self.base(Boundaries::START, Join::Boundary).any(from, to))
+        (canonical.piece_may_end(branch) && self.matched().any(from, to))
             || self.base(branch.pretok, Join::Boundary).any(from, to)
             || self
                 .base(branch.pretok, Join::Inside)
                 .ones(from, to)
                 .any(|place| canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]))
-    }
-
-    /// Whether one token may follow.
-    pub fn allows(&self, state: &State, token: u32) -> bool {
-        let look = |branch: &Branch| {
-            let after = self.canonical.push_branch(branch, token);
-            after.iter().any(|after| self.canonical.live(after))
-        };
-        state.iter().any(look)
     }
 
     fn of_branch(&self, branch: &Branch) -> Arc<Bits> {
@@ -128,7 +123,7 @@ impl Masks {
         }
         let bits = Arc::new(self.compute(branch));
         let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        if (finished.len() + 1) * self.len() / 8 > CACHE_BYTES {
+        if (finished.len() + 1) * (self.len() / 8 + BRANCH_BYTES) > CACHE_BYTES {
             finished.clear();
         }
         finished.insert(branch.clone(), Arc::clone(&bits));
@@ -170,7 +165,7 @@ impl Masks {
         }
         if canonical.piece_may_end(branch) {
             // Clear of everything else a matched token is fine wherever the piece may end.
-            bits.union(&self.base(Boundaries::START, Join::Boundary));
+            bits.union(self.matched());
         }
     }
 
@@ -180,6 +175,10 @@ impl Masks {
         if let Some(added) = &canonical.added
             && !branch.added.is_clear()
         {
+            if !added.complete(&branch.added) {
+                // A match that nothing claims stands at the end: only what makes it another match may follow.
+                self.look_at(branch, self.tokens.iter().copied(), bits);
+            }
             for danger in added.dangers(&branch.added) {
                 self.look_at(branch, self.starting_with(&danger), bits);
                 // A token that goes part of the way may be left with no other way to go.
@@ -218,27 +217,25 @@ impl Masks {
         (place != NONE).then_some(place as usize)
     }
 
-    /// The base set of a pretokenizer state. `START` with `Boundary` holds the matched added tokens.
+    /// The base set of a pretokenizer state.
     fn base(&self, pretok: PretokenState, join: Join) -> Arc<Bits> {
         if let Some(bits) = self.base.read().unwrap_or_else(PoisonError::into_inner).get(&(pretok, join)) {
             return Arc::clone(bits);
         }
-        let bits = Arc::new(if pretok == Boundaries::START && join == Join::Boundary {
-            self.matched_base()
-        } else {
-            self.pretoken_base(pretok, join)
-        });
+        let bits = Arc::new(self.pretoken_base(pretok, join));
         let mut all = self.base.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry((pretok, join)).or_insert(bits))
     }
 
-    fn matched_base(&self) -> Bits {
-        let canonical = &self.canonical;
-        let start = Canonical::neutral(Boundaries::START);
-        let mut bits = Bits::new(self.len());
-        let matched = (0..canonical.shapes.shape.len() as u32).filter(|&t| canonical.shapes.shape[t as usize].matched);
-        self.look_at(&start, matched, &mut bits);
-        bits
+    /// The added tokens that are matched where nothing is pending.
+    fn matched(&self) -> &Bits {
+        self.matched.get_or_init(|| {
+            let shapes = &self.canonical.shapes.shape;
+            let start = Canonical::neutral(Boundaries::START);
+            let mut bits = Bits::new(self.len());
+            self.look_at(&start, (0..shapes.len() as u32).filter(|&t| shapes[t as usize].matched), &mut bits);
+            bits
+        })
     }
 
     fn pretoken_base(&self, pretok: PretokenState, join: Join) -> Bits {

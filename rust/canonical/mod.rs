@@ -53,12 +53,12 @@ impl Canonical {
         let shapes = Shapes::new(&tokenizer);
         let whole = WholePretokens::new(&tokenizer);
         let completions = Completions::new(|c| shape::class_of(&tokenizer, c));
-        let added = AddedAutomaton::new(&tokenizer);
+        let added = AddedAutomaton::new(&tokenizer)?;
         let witnesses = Witnesses::new(&tokenizer, &shapes);
         Ok(Self { tokenizer, boundaries, pairs, shapes, whole, completions, added, witnesses })
     }
 
-    /// The state before any token; `None` if the tokenizer has no admissible text at all (it always has the empty one).
+    /// The state before any token: the empty text completes it.
     pub fn start(&self, start: bool) -> State {
         State::from_iter([self.first_branch(start)])
     }

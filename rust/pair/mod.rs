@@ -57,7 +57,7 @@ impl Pair {
                 return Err(Error::Plan(reason));
             }
             let canonical = self.teacher.canonical()?;
-            let spelling = Spelling::in_student(&canonical, &self.student.tokenizer);
+            let spelling = Spelling::in_student(&canonical, &self.student.tokenizer)?;
             Ok(Arc::new(Tables::new(canonical, spelling)))
         };
         self.tables.get_or_init(make).clone()
