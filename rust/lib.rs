@@ -8,6 +8,7 @@ pub mod bpe;
 pub mod canonical;
 pub mod error;
 pub mod pair;
+mod parallel;
 pub mod plan;
 pub mod pretoken;
 pub mod shared;

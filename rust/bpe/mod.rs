@@ -8,7 +8,7 @@
 mod merge;
 pub mod pairs;
 
-use crate::tokenizer::parallel::map_blocks;
+use crate::parallel::map_blocks;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Marks "no token" in [`Own`].

@@ -4,8 +4,8 @@ use super::Purpose;
 use super::tree::{Tree, grow};
 use crate::error::{Error, Result};
 use crate::pair::Pair;
+use crate::parallel::map_blocks;
 use crate::spelling::Tables;
-use crate::tokenizer::parallel::map_blocks;
 
 /// Relative covers of every prefix of several student sequences, flat.
 #[derive(Debug, Default)]

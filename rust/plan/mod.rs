@@ -14,8 +14,8 @@ pub use covers::{Covers, enumerate, enumerate_bytes};
 
 use crate::error::{Error, Result};
 use crate::pair::Pair;
+use crate::parallel::map_blocks;
 use crate::spelling::Tables;
-use crate::tokenizer::parallel::map_blocks;
 use tree::{Tree, grow};
 
 /// What a plan is for.

@@ -4,9 +4,10 @@ use super::json::{AddedToken, File, MergeEntry};
 use super::layers::Layers;
 use super::spell::Speller;
 use super::symbols::NO_SYMBOL;
-use super::{Dummy, Normalizer, Symbols, TokenBytes, TokenKind, Tokenizer, added, alphabet, cache, json, parallel};
+use super::{Dummy, Normalizer, Symbols, TokenBytes, TokenKind, Tokenizer, added, alphabet, cache, json};
 use crate::bpe::{Bpe, Merge};
 use crate::error::{Error, Result};
+use crate::parallel::map_blocks;
 use crate::pretoken::Pretokenizer;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde_json::Value;
@@ -163,7 +164,7 @@ impl<'a> Vocabulary<'a> {
 
     /// Looks up the parts and the product of every merge.
     fn merges(&self, entries: &[MergeEntry<'_>]) -> Result<FxHashMap<(u32, u32), Merge>> {
-        let blocks = parallel::map_blocks(entries.len(), 16_384, 0, |range| {
+        let blocks = map_blocks(entries.len(), 16_384, 0, |range| {
             let mut joined = String::new();
             range.map(|rank| self.merge(rank, &entries[rank], &mut joined)).collect::<Result<Vec<_>>>()
         });

@@ -2,8 +2,9 @@
 //! add_special_tokens=False`, except that text which the vocabulary cannot spell is an error, never dropped.
 
 use super::cache::PieceCache;
-use super::{Dummy, Tokenizer, parallel};
+use super::{Dummy, Tokenizer};
 use crate::error::{Error, Result};
+use crate::parallel::map_blocks;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -38,7 +39,7 @@ impl Tokenizer {
     /// [`PARALLEL_BYTES`] bytes together. The error, if any, is that of the first text that has one.
     pub fn encode_batch(&self, texts: &[&str], start: bool, threads: usize) -> Result<Vec<Vec<u32>>> {
         let small = texts.iter().map(|text| text.len()).sum::<usize>() < PARALLEL_BYTES;
-        let blocks = parallel::map_blocks(texts.len(), BLOCK, if small { 1 } else { threads }, |range| {
+        let blocks = map_blocks(texts.len(), BLOCK, if small { 1 } else { threads }, |range| {
             self.with_work(|work| range.map(|i| self.encode_item(texts[i], i, start, work)).collect())
         });
         let mut all = Vec::with_capacity(texts.len());

@@ -13,7 +13,7 @@ pub mod first_merges;
 pub mod json;
 mod layers;
 pub mod normalizer;
-pub(crate) mod parallel;
+
 mod spell;
 pub mod symbols;
 #[cfg(test)]
