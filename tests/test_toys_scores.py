@@ -24,7 +24,7 @@ from oracle.scores import BrutePair, BruteScorer, Floats, TeacherFn, random_teac
 ct = pytest.importorskip("crosstok")
 pytest.importorskip("torch")
 
-TOYS_PER_KIND = 6
+TOYS_PER_KIND = 24
 MODES = ("renormalize", "mask")
 TOLERANCE = 1e-9
 
@@ -173,6 +173,9 @@ def _check_covers(sample: Sample) -> int:
 def test_first_merges_equal_brute_force(kind: str, tmp_path: Path) -> None:
     real = covers = 0
     for sample in _samples(kind, tmp_path, own=True):
+        if "hide an added token" in sample.pair.reason:
+            real += 1  # refused: the student would spell one teacher token in two ways
+            continue
         assert sample.pair.regime in ("same", "subset")
         covers += _check_covers(sample)
         for mode in MODES:

@@ -119,6 +119,7 @@ class Collector:
         for found in self._crossings[text]:
             log_q = prefixes.log_q[found.node]
             keep = (found.depth >= positions.start) & (found.depth < positions.stop) & (log_q > -np.inf)
+            keep &= base[found.depth] > -np.inf  # after a prefix of probability zero every row stays -inf
             values = found.log_mass[keep] + log_q[keep] - base[found.depth[keep]]
             flat = (found.depth[keep] - positions.start) * self.width + found.student[keep]
             _add_logs(out.view(-1), torch.from_numpy(flat), torch.from_numpy(values))
