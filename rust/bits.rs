@@ -1,5 +1,16 @@
 //! A fixed-size set of small numbers.
 
+/// Byte `i` of `SPREAD[bits]` is bit `i` of `bits`, in memory order.
+const SPREAD: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut at = 0;
+    while at < 256 * 8 {
+        table[at / 8][at % 8] = (((at / 8) >> (at % 8)) & 1) as u8;
+        at += 1;
+    }
+    table
+};
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bits {
     words: Vec<u64>,
@@ -45,6 +56,22 @@ impl Bits {
         }
     }
 
+    /// Writes the set as `flags`, one byte each; members beyond their end are left out, flags beyond the set untouched.
+    pub fn spread(&self, flags: &mut [u8]) {
+        let bytes = |at: usize| &SPREAD[(self.words[at / 8] >> (at % 8 * 8) & 0xFF) as usize];
+        let used = flags.len().min(self.len);
+        let mut chunks = flags[..used].chunks_exact_mut(8);
+        let whole = chunks.len();
+        for (at, chunk) in chunks.by_ref().enumerate() {
+            chunk.copy_from_slice(bytes(at));
+        }
+        let rest = chunks.into_remainder();
+        let len = rest.len();
+        if len > 0 {
+            rest.copy_from_slice(&bytes(whole)[..len]);
+        }
+    }
+
     /// Whether any of `from..to` is in the set.
     pub fn any(&self, from: usize, to: usize) -> bool {
         self.ones(from, to).next().is_some()
@@ -66,5 +93,24 @@ impl Bits {
                 (bit < 64).then_some(at * 64 + bit)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bits;
+
+    #[test]
+    fn spread_flags_are_the_members() {
+        let mut bits = Bits::new(150);
+        for at in [0, 1, 63, 64, 127, 149] {
+            bits.set(at, true);
+        }
+        for width in [1, 7, 64, 100, 149, 150, 200] {
+            let mut flags = vec![0; width];
+            bits.spread(&mut flags);
+            let wanted: Vec<u8> = (0..width).map(|at| u8::from(at < 150 && bits.get(at))).collect();
+            assert_eq!(flags, wanted);
+        }
     }
 }

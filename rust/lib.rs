@@ -13,6 +13,7 @@ pub mod plan;
 pub mod pretoken;
 pub mod shared;
 pub mod spelling;
+mod sync;
 pub mod tokenizer;
 
 #[cfg(feature = "python")]

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// `threads`, or as many as the machine offers where it is 0.
@@ -52,9 +53,38 @@ where
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Rows that a thread takes at a time.
+const ROWS: usize = 16;
+
+/// Fills `out`, rows of `width` items, in place: `fill` gets a row's number and the row.
+pub(crate) fn fill_rows<T: Send>(out: &mut [T], width: usize, threads: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
+    let width = width.max(1);
+    let fill_block = |(block, rows): (usize, &mut [T])| {
+        rows.chunks_mut(width).enumerate().for_each(|(at, row)| fill(block * ROWS + at, row));
+    };
+    let threads = resolve(threads).min(out.len().div_ceil(ROWS * width));
+    let blocks = out.chunks_mut(ROWS * width).enumerate();
+    if threads <= 1 {
+        return blocks.for_each(fill_block);
+    }
+    let blocks = Mutex::new(blocks);
+    let worker = || {
+        loop {
+            let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(block) = next else { return };
+            fill_block(block);
+        }
+    };
+    // The scope passes a panic on.
+    thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(worker)));
+        worker();
+    });
+}
+
 #[cfg(test)]
 mod tests {
-    use super::map_blocks;
+    use super::{fill_rows, map_blocks};
 
     #[test]
     fn blocks_cover_the_range_in_order() {
@@ -63,5 +93,14 @@ mod tests {
             assert_eq!(parts.concat(), (0..10).collect::<Vec<_>>());
         }
         assert!(map_blocks(0, 3, 2, |range| range.len()).is_empty());
+    }
+
+    #[test]
+    fn every_row_is_filled_by_its_number() {
+        for (rows, threads) in [(0, 2), (1, 2), (50, 1), (50, 3)] {
+            let mut out = vec![0; rows * 7];
+            fill_rows(&mut out, 7, threads, |at, row| row.fill(at));
+            assert!(out.iter().enumerate().all(|(at, &value)| value == at / 7));
+        }
     }
 }

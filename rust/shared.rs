@@ -1,43 +1,49 @@
 //! A tokenizer with the tables derived from it, each made when it is first needed and then shared.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::bits::Bits;
 use crate::canonical::Canonical;
 use crate::canonical::masks::Masks;
 use crate::error::Result;
 use crate::spelling::{Spelling, Tables};
+use crate::sync::Lazy;
 use crate::tokenizer::Tokenizer;
 
 #[derive(Debug)]
 pub struct SharedTokenizer {
     pub tokenizer: Arc<Tokenizer>,
-    canonical: OnceLock<Result<Arc<Canonical>>>,
-    by_id: OnceLock<Masks>,
-    by_bytes: OnceLock<Arc<Tables>>,
+    canonical: Lazy<Result<Arc<Canonical>>>,
+    by_id: Lazy<Arc<Masks>>,
+    by_bytes: Lazy<Arc<Tables>>,
 }
 
 impl SharedTokenizer {
     pub fn new(tokenizer: Tokenizer) -> Self {
         Self {
             tokenizer: Arc::new(tokenizer),
-            canonical: OnceLock::new(),
-            by_id: OnceLock::new(),
-            by_bytes: OnceLock::new(),
+            canonical: Lazy::default(),
+            by_id: Lazy::default(),
+            by_bytes: Lazy::default(),
         }
     }
 
     /// What decides canonicality.
     pub fn canonical(&self) -> Result<Arc<Canonical>> {
-        self.canonical.get_or_init(|| Canonical::new(Arc::clone(&self.tokenizer)).map(Arc::new)).clone()
+        self.canonical.get_or_make(|| Canonical::new(Arc::clone(&self.tokenizer)).map(Arc::new)).clone()
     }
 
     /// The canonical next tokens after a sequence, one bit an id.
     pub fn canonical_next(&self, ids: &[u32], start: bool) -> Result<Arc<Bits>> {
+        let state = self.canonical()?.state_after(ids, start)?;
+        Ok(self.masks()?.next(&state))
+    }
+
+    /// Canonical next tokens with one bit for each id.
+    pub fn masks(&self) -> Result<Arc<Masks>> {
         let canonical = self.canonical()?;
-        let state = canonical.state_after(ids, start)?;
         let every_id = || (0..self.tokenizer.vocab_size() as u32).collect();
-        Ok(self.by_id.get_or_init(|| Masks::new(canonical, every_id())).next(&state))
+        Ok(Arc::clone(self.by_id.get_or_make(|| Arc::new(Masks::new(canonical, every_id())))))
     }
 
     /// Whether a sequence is a canonical prefix, or canonical as a complete sequence.
@@ -54,6 +60,6 @@ impl SharedTokenizer {
             let spelling = Spelling::in_bytes(&canonical);
             Arc::new(Tables::new(canonical, spelling))
         };
-        Ok(Arc::clone(self.by_bytes.get_or_init(make)))
+        Ok(Arc::clone(self.by_bytes.get_or_make(make)))
     }
 }

@@ -107,13 +107,6 @@ def test_end_of_text_given_twice_is_one_event() -> None:
     assert scorer.next_token([], prompt=(1,)).logprobs.exp().tolist() == pytest.approx([1 / 3] * 3)
 
 
-def test_a_prompt_that_is_missing_is_refused() -> None:
-    tok = tokenizer("ab")
-    scorer = ct.Scorer(Rows([0.0, 0.0, 0.0], torch.float64), ct.Pair(tok, tok, 0, 0))
-    with pytest.raises(ValueError, match="prompts"):
-        scorer.score(["a", "b"], prompts=[(1,), None])  # type: ignore[list-item]
-
-
 def test_a_special_token_that_goes_on_where_an_added_one_ends() -> None:
     tok = tokenizer("abxy", added=[("ab", False), ("abx", True)])
     following = np.flatnonzero(tok.canonical_next([1, 2])).tolist()

@@ -38,7 +38,17 @@ class PlanError(CrosstokError):
 
 
 class TeacherError(CrosstokError):
-    """A teacher cannot be used, or returned something that is not a row of log-probabilities."""
+    """A teacher cannot be used, or returned something that is not a row of log-probabilities.
+
+    ``index`` says which of the texts given it was about; None: no single one.
+    """
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason, index)
+        self.reason, self.index = reason, index
+
+    def __str__(self) -> str:
+        return self.reason if self.index is None else f"text {self.index}: {self.reason}"
 
 
 class TargetsError(CrosstokError):

@@ -95,8 +95,10 @@ class Aggregator:
         double = exact or logits.dtype == torch.float64
         logits = logits.to(torch.float64 if double else torch.float32)
         top = logits.amax(dim=1, keepdim=True)
-        if bool(torch.isnan(top).any()) or bool(torch.isposinf(top).any()):
-            raise TeacherError("a teacher row holds NaN or +inf")
+        bad = torch.isnan(top) | torch.isposinf(top)
+        if bool(bad.any()):
+            first = int(bad.flatten().nonzero()[0, 0])
+            raise TeacherError("a teacher row holds NaN or +inf", int(self.plan.node_text[nodes[first]]))
         # Relative to the maximum before anything else, so that no temperature overflows.
         logits = logits - torch.where(torch.isneginf(top), torch.zeros_like(top), top)
         if self.temperature != 1.0:

@@ -75,3 +75,15 @@ class NextToken:
     logprobs: torch.Tensor
     lower: torch.Tensor
     upper: torch.Tensor
+
+
+@dataclass
+class Timings:
+    """Seconds that a `Scorer` has spent so far. Planning overlaps the teacher, so they may sum to more than passed.
+
+    teacher: until its rows had come; on a GPU some of that work is only waited for in aggregation.
+    """
+
+    plan: float = 0.0
+    teacher: float = 0.0
+    aggregation: float = 0.0

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from crosstok import distributions as dense
 from crosstok.errors import TeacherError, TextError, ZeroProbabilityError
-from crosstok.masses import Aggregator, Block
-from crosstok.pair import BoolArray, Pair, Plan, flags
+from crosstok.pair import Pair, Plan
 from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import IntArray, Ragged, ids_array
-from crosstok.results import Distributions, NextToken, Score, Status
-from crosstok.teacher.protocol import Teacher, TokenTree, stream_rows
+from crosstok.reading import Reading
+from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
+from crosstok.results import Distributions, NextToken, Score, Status, Timings
+from crosstok.teacher.protocol import Teacher
 
-Prompts = Sequence[Sequence[int]] | None
-# Texts that are planned and sent to the teacher together; results come out as each such window is done.
-WINDOW = 16
-# Dense rows of a window of texts take about this much memory (a single text may take more).
+T = TypeVar("T")
+# A batch of texts fills about this many of the teacher's own batches: few ends of batches are half empty, and what is
+# planned ahead stays small.
+TEACHER_BATCHES = 4
+# Tokens that such a batch has where the teacher has no batches of its own.
+BATCH_TOKENS = 1024
+# Dense rows of a batch of texts take about this much memory (a single text may take more).
 DENSE_BYTES = 1 << 30
 
 
@@ -59,66 +65,70 @@ class Scorer:
         if max_rows is not None and max_rows < 0:
             raise ValueError(f"max_rows must not be negative: {max_rows}")
         self.teacher, self.pair = teacher, pair
-        self.canonical, self.temperature = canonical, float(temperature)
         self.width = max(pair.student.vocab_size, width or 0)
-        self.num_threads = num_threads or 0
+        self.timings = Timings()
+        self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._check_widths(pair.spelling.tokens)
 
-    def score(
-        self, texts: Sequence[str | bytes], prompts: Prompts = None, ended: bool | Sequence[bool] = True
-    ) -> list[Score]:
+    @property
+    def batch_budget(self) -> int:
+        """Tokens of a batch of texts: a few times what the teacher takes at once."""
+        tokens: int = getattr(self.teacher, "batch_tokens", BATCH_TOKENS)
+        return TEACHER_BATCHES * tokens
+
+    def score(self, texts: Texts, prompts: Prompts = None, ended: Ended = True) -> list[Score]:
         """Log-probabilities of the student tokens of each text.
 
-        prompts: None (each text starts a document) or one sequence of teacher ids a text. ended: whether end-of-text
-        follows; False for a cut-off completion. Raises TextError for a text that is not admissible, naming it.
+        prompts: None (each text starts a document) or for each text a sequence of teacher ids, or None. ended: whether
+        end-of-text follows; False for a cut-off completion. Raises TextError for a text that is not admissible and
+        TeacherError for one that the teacher cannot read, naming it.
         """
         return list(self.iter_scores(texts, prompts, ended))
 
-    def iter_scores(
-        self, texts: Sequence[str | bytes], prompts: Prompts = None, ended: bool | Sequence[bool] = True
-    ) -> Iterator[Score]:
-        """Stream what `score` returns, in order."""
-        ends = flags(ended, len(texts), "ended")
-        for chunk in self._windows(texts, prompts):
-            plan = self._plan(texts, prompts, ends, chunk, every_node=False)
-            aggregator = self._aggregate(plan, self._prompts(prompts, chunk))
+    def iter_scores(self, texts: Texts, prompts: Prompts = None, ended: Ended = True) -> Iterator[Score]:
+        """Stream what `score` returns, in order.
+
+        The arguments may be lazy iterables: they are consumed in a background thread, about two batches ahead, where
+        the next batch is planned while the teacher reads this one. An error comes when its text's batch does, after
+        the scores of all earlier batches.
+        """
+        batches = form_batches(requests_of(texts, prompts, ended), self.batch_budget)
+        return _counted(self.score_batches(batches))
+
+    def score_batches(self, batches: Iterable[Sequence[Request]]) -> Iterator[list[Score]]:
+        """Score batch by batch. The numbers of a batch do not depend on the others, to the last bit.
+
+        Errors name a text by its index in its batch, and come when their batch is asked for.
+        """
+        for batch, plan in self._plans(batches, every_node=False):
+            aggregator = self._reading.read(plan, self._prompts(batch))
             prefixes = gather(plan, aggregator.masses)
-            for text, index in enumerate(chunk):
-                yield self._score(plan, prefixes, text, bool(ends[index]))
+            yield [self._score(plan, prefixes, text, request.ended) for text, request in enumerate(batch)]
 
     def distributions(
-        self,
-        texts: Sequence[str | bytes],
-        prompts: Prompts = None,
-        ended: bool | Sequence[bool] = True,
-        top_k: int | None = None,
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
     ) -> list[Distributions]:
         """The teacher's distribution over the next student token, at every position of each text."""
         return list(self.iter_distributions(texts, prompts, ended, top_k))
 
     def iter_distributions(
-        self,
-        texts: Sequence[str | bytes],
-        prompts: Prompts = None,
-        ended: bool | Sequence[bool] = True,
-        top_k: int | None = None,
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
     ) -> Iterator[Distributions]:
-        """Stream what `distributions` returns, in order. Rows are n + 1 whatever ``ended`` is."""
+        """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
         if top_k is not None:
             raise ValueError("top_k is not available yet: distributions are dense")
-        ends = flags(ended, len(texts), "ended")
-        # A byte of text is at most about one row that is held until its text is done.
-        held = 8 * self.width * max((len(text) for text in texts), default=0)
-        for chunk in self._windows(texts, prompts, max(1, min(WINDOW, DENSE_BYTES // max(1, held)))):
-            plan = self._plan(texts, prompts, ends, chunk, every_node=True)
+        rows = max(1, DENSE_BYTES // (8 * self.width))
+        batches = form_batches(requests_of(texts, prompts, ended), rows, self._positions)
+        return _counted(self._distribution_batches(batches))
+
+    def _distribution_batches(
+        self, batches: Iterable[Sequence[Request]]
+    ) -> Iterator[Iterator[Distributions]]:
+        for batch, plan in self._plans(batches, every_node=True):
             collector = dense.Collector(plan, self.width)
-            aggregator = self._aggregate(plan, self._prompts(prompts, chunk), collector)
+            aggregator = self._reading.read(plan, self._prompts(batch), collector)
             prefixes = gather(plan, aggregator.masses)
-            for text in range(len(chunk)):
-                ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
-                logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
-                undecided = torch.zeros(len(ids) + 1, dtype=torch.float32)
-                yield Distributions(ids, logprobs, undecided)
+            yield (self._distribution(plan, collector, prefixes, text) for text in range(len(batch)))
 
     def next_token(
         self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None
@@ -132,10 +142,10 @@ class Scorer:
         start = prompt is None
         self.pair.check_student_prefix(ids, start)
         plan = self.pair.plan_ids(
-            Ragged.of([ids]), np.array([start]), np.array([True]), True, self.num_threads
+            Ragged.of([ids]), np.array([start]), np.array([True]), True, self._reading.num_threads
         )
         collector = dense.Collector(plan, self.width, only=len(ids))
-        aggregator = self._aggregate(plan, [self._prompt(prompt)], collector)
+        aggregator = self._reading.read(plan, [self._prompt(prompt)], collector)
         prefixes = gather(plan, aggregator.masses)
         if prefixes.log_p[len(ids)] == -np.inf:
             raise ZeroProbabilityError(f"the teacher gives the student prefix {ids.tolist()} no probability")
@@ -155,59 +165,48 @@ class Scorer:
                 f"({self.pair.teacher.token_bytes(top)!r})"
             )
 
-    def _windows(self, texts: Sequence[str | bytes], prompts: Prompts, size: int = WINDOW) -> Iterator[range]:
-        if isinstance(texts, (str, bytes)):
-            raise TypeError("texts must be a list of texts, not one text")
-        if prompts is not None and len(prompts) != len(texts):
-            raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts")
-        if prompts is not None and any(prompt is None for prompt in prompts):
-            raise ValueError("prompts must be None for all texts or a sequence of ids for each")
-        for first in range(0, len(texts), size):
-            yield range(first, min(first + size, len(texts)))
+    def _plans(
+        self, batches: Iterable[Sequence[Request]], every_node: bool
+    ) -> Iterator[tuple[Sequence[Request], Plan]]:
+        """Each batch with its plan; the next one is planned while the caller is busy with this one."""
 
-    def _plan(
-        self, texts: Sequence[str | bytes], prompts: Prompts, ends: BoolArray, chunk: range, every_node: bool
-    ) -> Plan:
-        start = prompts is None
-        try:
-            return self.pair.plan(
-                [texts[i] for i in chunk],
-                start=start,
-                ended=[bool(ends[i]) for i in chunk],
+        def plan(batch: Sequence[Request]) -> tuple[Sequence[Request], Plan]:
+            start = perf_counter()
+            made = self.pair.plan(
+                [request.text for request in batch],
+                start=[request.prompt is None for request in batch],
+                ended=[request.ended for request in batch],
                 every_node=every_node,
-                num_threads=self.num_threads,
+                num_threads=self._reading.num_threads,
             )
-        except TextError as error:
-            index = None if error.index is None else error.index + chunk.start
-            raise TextError(error.reason, index, error.offset) from None
+            self.timings.plan += perf_counter() - start
+            return batch, made
 
-    def _prompts(self, prompts: Prompts, chunk: range) -> list[tuple[int, ...]]:
-        return [self._prompt(None if prompts is None else prompts[i]) for i in chunk]
+        return ahead(plan(batch) for batch in batches)
 
-    def _prompt(self, prompt: Sequence[int] | None) -> tuple[int, ...]:
+    def _positions(self, request: Request) -> int:
+        """How many distributions a text has."""
+        try:
+            return len(self.pair.student.encode(request.text, start=request.prompt is None)) + 1
+        except TextError:  # planning it will say so, with its index
+            return 1
+
+    def _prompts(self, batch: Sequence[Request]) -> list[tuple[int, ...]]:
+        return [self._prompt(request.prompt) for request in batch]
+
+    def _prompt(self, prompt: Sequence[int] | IntArray | None) -> tuple[int, ...]:
         """The ids the teacher sees first. Without prompt its BOS, or, if it has none, its end-of-text id."""
         if prompt is not None:
             return tuple(ids_array(prompt).tolist())
         bos = self.pair.teacher.bos_id
         return (self.pair.teacher_eos[0] if bos is None else bos,)
 
-    def _aggregate(
-        self, plan: Plan, prompts: list[tuple[int, ...]], collector: dense.Collector | None = None
-    ) -> Aggregator:
-        """Run the teacher over the plan's trees and take in its rows."""
-        aggregator = Aggregator(plan, self.canonical, self.temperature, self.num_threads)
-        bounds = plan.node_ptr
-        trees = []
-        for text, prompt in enumerate(prompts):
-            nodes = slice(int(bounds[text]), int(bounds[text + 1]))
-            parent = np.maximum(plan.node_parent[nodes] - bounds[text], -1)
-            trees.append(TokenTree(prompt, plan.node_token[nodes], parent))
-        for rows in stream_rows(self.teacher, trees):
-            nodes_of_rows = bounds[rows.tree] + rows.node
-            block: Block = aggregator.add(nodes_of_rows, rows.logits, exact=collector is not None)
-            if collector is not None:
-                collector.add(aggregator, block)
-        return aggregator
+    def _distribution(
+        self, plan: Plan, collector: dense.Collector, prefixes: Prefixes, text: int
+    ) -> Distributions:
+        ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
+        logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
+        return Distributions(ids, logprobs, torch.zeros(len(ids) + 1, dtype=torch.float32))
 
     def _score(self, plan: Plan, prefixes: Prefixes, text: int, ended: bool) -> Score:
         ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
@@ -232,3 +231,26 @@ class Scorer:
             rows=prefixes.rows[before],
             status=status,
         )
+
+
+def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:
+    """The items of all batches; errors name a text by its number among all of them."""
+    done = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (TextError, TeacherError) as error:
+            raise _moved(error, done) from None
+        if batch is None:
+            return
+        for item in batch:
+            yield item
+            done += 1
+
+
+def _moved(error: TextError | TeacherError, by: int) -> TextError | TeacherError:
+    """The same error about a text that stands ``by`` places later."""
+    index = None if error.index is None else error.index + by
+    if isinstance(error, TextError):
+        return TextError(error.reason, index, error.offset)
+    return TeacherError(error.reason, index)

@@ -4,7 +4,7 @@
 //! way to join), shared by all states, and a set of broken pairs for each last token; the other parts of the conjunction
 //! concern few tokens, which are looked at one by one.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -15,10 +15,13 @@ use super::{Canonical, State, nfc};
 use crate::bits::Bits;
 use crate::bpe::NONE;
 use crate::pretoken::boundaries::{Boundaries, State as PretokenState, States, Step};
+use crate::sync::{Cache, Lazy};
 use crate::tokenizer::TokenKind;
 
 /// Memory that the cache of finished masks may take.
-const CACHE_BYTES: usize = 128 << 20;
+const CACHE_BYTES: usize = 64 << 20;
+/// Pairs that are tested one by one before making the whole mask is cheaper.
+const PAIR_TESTS: usize = 32;
 /// About what a cached mask takes beside its bits.
 const BRANCH_BYTES: usize = 512;
 
@@ -37,9 +40,9 @@ pub struct Masks {
     /// Tokens that may interact with the characters before them under NFC.
     touching: Vec<u32>,
     touches: Vec<bool>,
-    matched: OnceLock<Bits>,
-    base: RwLock<FxHashMap<(PretokenState, Join), Arc<Bits>>>,
-    finished: Mutex<FxHashMap<Branch, Arc<Bits>>>,
+    matched: Lazy<Bits>,
+    base: Cache<FxHashMap<(PretokenState, Join), Arc<Bits>>>,
+    finished: Cache<FxHashMap<Branch, Arc<Bits>>>,
 }
 
 impl Masks {
@@ -62,9 +65,9 @@ impl Masks {
             plain,
             touching,
             touches,
-            matched: OnceLock::new(),
-            base: RwLock::default(),
-            finished: Mutex::default(),
+            matched: Lazy::default(),
+            base: Cache::default(),
+            finished: Cache::default(),
             canonical,
         }
     }
@@ -109,24 +112,29 @@ impl Masks {
         if unsure {
             return self.of_branch(branch).any(from, to);
         }
-        (canonical.piece_may_end(branch) && self.matched().any(from, to))
+        if (canonical.piece_may_end(branch) && self.matched().any(from, to))
             || self.base(branch.pretok, Join::Boundary).any(from, to)
-            || self
-                .base(branch.pretok, Join::Inside)
-                .ones(from, to)
-                .any(|place| canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]))
+        {
+            return true;
+        }
+        let inside = self.base(branch.pretok, Join::Inside);
+        let mut candidates = inside.ones(from, to);
+        let valid = |place| canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]);
+        candidates.by_ref().take(PAIR_TESTS).any(valid)
+            || candidates.next().is_some_and(|next| self.of_branch(branch).any(next, to))
     }
 
     fn of_branch(&self, branch: &Branch) -> Arc<Bits> {
-        if let Some(bits) = self.finished.lock().unwrap_or_else(PoisonError::into_inner).get(branch) {
-            return Arc::clone(bits);
+        if let Some(bits) = self.finished.with(|finished| finished.get(branch).cloned()).flatten() {
+            return bits;
         }
         let bits = Arc::new(self.compute(branch));
-        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        if (finished.len() + 1) * (self.len() / 8 + BRANCH_BYTES) > CACHE_BYTES {
-            finished.clear();
-        }
-        finished.insert(branch.clone(), Arc::clone(&bits));
+        self.finished.with(|finished| {
+            if (finished.len() + 1) * (self.len() / 8 + BRANCH_BYTES) > CACHE_BYTES {
+                finished.clear();
+            }
+            finished.insert(branch.clone(), Arc::clone(&bits));
+        });
         bits
     }
 
@@ -219,17 +227,17 @@ impl Masks {
 
     /// The base set of a pretokenizer state.
     fn base(&self, pretok: PretokenState, join: Join) -> Arc<Bits> {
-        if let Some(bits) = self.base.read().unwrap_or_else(PoisonError::into_inner).get(&(pretok, join)) {
-            return Arc::clone(bits);
+        if let Some(bits) = self.base.with(|base| base.get(&(pretok, join)).cloned()).flatten() {
+            return bits;
         }
         let bits = Arc::new(self.pretoken_base(pretok, join));
-        let mut all = self.base.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry((pretok, join)).or_insert(bits))
+        self.base.with(|base| base.insert((pretok, join), Arc::clone(&bits)));
+        bits
     }
 
     /// The added tokens that are matched where nothing is pending.
     fn matched(&self) -> &Bits {
-        self.matched.get_or_init(|| {
+        self.matched.get_or_make(|| {
             let shapes = &self.canonical.shapes.shape;
             let start = Canonical::neutral(Boundaries::START);
             let mut bits = Bits::new(self.len());

@@ -4,8 +4,6 @@
 //! may end is found. What was learned is kept: which branches have a witness, and the continuations that served, since what
 //! completes a token in one context mostly completes it in the next. A continuation is always tried before it is believed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Canonical;
@@ -14,6 +12,7 @@ use super::shape::{Shapes, Use};
 use crate::bpe::NONE;
 use crate::pretoken::boundaries::Step;
 use crate::pretoken::classes::Class;
+use crate::sync::Cache;
 use crate::tokenizer::Tokenizer;
 
 /// More known branches than this are forgotten, all at once: a bound on memory, not on what can be decided.
@@ -23,9 +22,9 @@ const MAX_HINTS: usize = 4;
 
 #[derive(Debug)]
 pub struct Witnesses {
-    known: Mutex<FxHashMap<Branch, bool>>,
+    known: Cache<FxHashMap<Branch, bool>>,
     /// By last token: continuations that completed a branch.
-    hints: Mutex<FxHashMap<u32, Vec<Vec<u32>>>>,
+    hints: Cache<FxHashMap<u32, Vec<Vec<u32>>>>,
     /// Tokens that start with a whole character, by its class, shortest first.
     by_class: Vec<Vec<u32>>,
     /// Tokens that are the beginning of one character.
@@ -41,8 +40,8 @@ impl Witnesses {
         let mut usable: Vec<u32> = (0..tokenizer.vocab_size as u32).collect();
         usable.sort_by_key(|&id| tokenizer.bytes.get(id).len());
         let mut all = Self {
-            known: Mutex::default(),
-            hints: Mutex::default(),
+            known: Cache::default(),
+            hints: Cache::default(),
             by_class: vec![Vec::new(); tokenizer.pretokenizer.classes().len()],
             beginnings: Vec::new(),
             continuing: Vec::new(),
@@ -71,31 +70,29 @@ impl Witnesses {
     }
 
     fn known(&self, branch: &Branch) -> Option<bool> {
-        lock(&self.known).get(branch).copied()
+        self.known.with(|known| known.get(branch).copied()).flatten()
     }
 
     fn hints(&self, last: u32) -> Vec<Vec<u32>> {
-        lock(&self.hints).get(&last).cloned().unwrap_or_default()
+        self.hints.with(|hints| hints.get(&last).cloned()).flatten().unwrap_or_default()
     }
 
     fn learn(&self, branches: impl IntoIterator<Item = Branch>, live: bool) {
-        let mut known = lock(&self.known);
-        if known.len() > MAX_KNOWN {
-            known.clear();
-        }
-        known.extend(branches.into_iter().map(|branch| (branch, live)));
+        self.known.with(|known| {
+            if known.len() > MAX_KNOWN {
+                known.clear();
+            }
+            known.extend(branches.into_iter().map(|branch| (branch, live)));
+        });
     }
 
     fn remember(&self, last: u32, continuation: Vec<u32>) {
-        let mut hints = lock(&self.hints);
-        let served = hints.entry(last).or_default();
-        served.truncate(MAX_HINTS - 1);
-        served.insert(0, continuation);
+        self.hints.with(|hints| {
+            let served = hints.entry(last).or_default();
+            served.truncate(MAX_HINTS - 1);
+            served.insert(0, continuation);
+        });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Canonical {

@@ -2,13 +2,14 @@
 
 mod regime;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use regime::{Regime, Verdict};
 
 use crate::error::{Error, Result};
 use crate::shared::SharedTokenizer;
 use crate::spelling::{Spelling, Tables};
+use crate::sync::Lazy;
 
 /// Two tokenizers, and what their relation allows.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Pair {
     pub teacher_eos: Vec<u32>,
     pub student_eos: Vec<u32>,
     verdict: Verdict,
-    tables: OnceLock<Result<Arc<Tables>>>,
+    tables: Lazy<Result<Arc<Tables>>>,
 }
 
 impl Pair {
@@ -37,7 +38,7 @@ impl Pair {
             }
         }
         let verdict = regime::compare(&teacher.tokenizer, &student.tokenizer);
-        Ok(Self { teacher, student, teacher_eos, student_eos, verdict, tables: OnceLock::new() })
+        Ok(Self { teacher, student, teacher_eos, student_eos, verdict, tables: Lazy::default() })
     }
 
     pub fn regime(&self) -> Regime {
@@ -60,6 +61,6 @@ impl Pair {
             let spelling = Spelling::in_student(&canonical, &self.student.tokenizer)?;
             Ok(Arc::new(Tables::new(canonical, spelling)))
         };
-        self.tables.get_or_init(make).clone()
+        self.tables.get_or_make(make).clone()
     }
 }

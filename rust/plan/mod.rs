@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 pub use covers::{Covers, enumerate, enumerate_bytes};
 
+use crate::canonical::State;
+use crate::canonical::masks::Masks;
 use crate::error::{Error, Result};
 use crate::pair::Pair;
-use crate::parallel::map_blocks;
+use crate::parallel::{fill_rows, map_blocks};
 use crate::spelling::Tables;
 use tree::{Tree, grow};
 
@@ -49,7 +51,9 @@ pub struct Plan {
     pub range_first: Vec<i64>,
     pub range_last: Vec<i64>,
     pub range_depth: Vec<i64>,
-    states: Vec<crate::canonical::State>,
+    states: Vec<State>,
+    /// Canonical next tokens, by id: what rows are masked with.
+    masks: Arc<Masks>,
 }
 
 impl Plan {
@@ -59,14 +63,14 @@ impl Plan {
         let trees = map_blocks(texts.len(), 1, threads, |block| {
             block.map(|t| grow(&tables, &texts[t], purposes[t])).collect::<Vec<_>>()
         });
-        let mut plan = Self::empty(tables);
+        let mut plan = Self::empty(tables, pair.teacher.masks()?);
         for (tree, ids) in trees.into_iter().flatten().zip(texts) {
             plan.append(tree, ids);
         }
         Ok(plan)
     }
 
-    fn empty(tables: Arc<Tables>) -> Self {
+    fn empty(tables: Arc<Tables>, masks: Arc<Masks>) -> Self {
         Self {
             tables,
             student_ids: Vec::new(),
@@ -81,6 +85,7 @@ impl Plan {
             range_last: Vec::new(),
             range_depth: Vec::new(),
             states: Vec::new(),
+            masks,
         }
     }
 
@@ -106,8 +111,7 @@ impl Plan {
 
     /// Writes the canonical next tokens of `nodes` as rows of `width` flags, one byte each.
     pub fn masks(&self, nodes: &[i64], width: usize, threads: usize) -> Result<Vec<u8>> {
-        let tokens = self.tables.spelling.tokens();
-        if let Some(&top) = tokens.iter().max()
+        if let Some(&top) = self.tables.spelling.tokens().iter().max()
             && top as usize >= width
         {
             return Err(Error::Plan(format!("rows of {width} entries do not hold token {top}")));
@@ -115,16 +119,8 @@ impl Plan {
         if let Some(bad) = nodes.iter().find(|&&n| n < 0 || n as usize >= self.states.len()) {
             return Err(Error::Invalid(format!("node {bad} is out of range ({} nodes)", self.states.len())));
         }
-        let rows = map_blocks(nodes.len(), 16, threads, |block| {
-            let mut rows = vec![0u8; block.len() * width];
-            for (row, at) in rows.chunks_mut(width.max(1)).zip(block) {
-                let mask = self.tables.masks.next(&self.states[nodes[at] as usize]);
-                for place in mask.ones(0, mask.len()) {
-                    row[tokens[place] as usize] = 1;
-                }
-            }
-            rows
-        });
-        Ok(rows.concat())
+        let mut rows = vec![0u8; nodes.len() * width];
+        fill_rows(&mut rows, width, threads, |at, row| self.masks.next(&self.states[nodes[at] as usize]).spread(row));
+        Ok(rows)
     }
 }

@@ -9,10 +9,10 @@ use crate::bpe::{Bpe, Merge};
 use crate::error::{Error, Result};
 use crate::parallel::map_blocks;
 use crate::pretoken::Pretokenizer;
+use crate::sync::Lazy;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 /// Largest id that is believed; tables have one entry an id.
 const MAX_ID: u32 = 1 << 26;
@@ -71,7 +71,7 @@ pub(super) fn build(raw: &[u8]) -> Result<Tokenizer> {
         cuts,
         caches: cache::CachePool::default(),
         raw: raw.into(),
-        fingerprint: OnceLock::new(),
+        fingerprint: Lazy::default(),
     })
 }
 

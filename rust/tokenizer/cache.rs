@@ -1,7 +1,7 @@
 //! Encoded pieces, kept from call to call.
 
+use crate::sync::Cache;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::Mutex;
 
 /// Longest piece that is kept, in bytes: longer ones rarely come back.
 const MAX_PIECE: usize = 64;
@@ -39,22 +39,22 @@ impl PieceCache {
     }
 }
 
-/// Caches that are not in use. A call takes one, so that no lock is held while encoding; where the lock is taken (or was
-/// when the process forked) the call starts with an empty cache instead of waiting.
+/// Caches that are not in use. A call takes one, so that no lock is held while encoding; where there is none to be had the
+/// call starts with an empty one.
 #[derive(Debug, Default)]
-pub(super) struct CachePool(Mutex<Vec<PieceCache>>);
+pub(super) struct CachePool(Cache<Vec<PieceCache>>);
 
 impl CachePool {
     pub fn lend(&self) -> PieceCache {
-        self.0.try_lock().ok().and_then(|mut free| free.pop()).unwrap_or_default()
+        self.0.with(Vec::pop).flatten().unwrap_or_default()
     }
 
     pub fn give_back(&self, cache: PieceCache) {
-        if let Ok(mut free) = self.0.try_lock()
-            && free.len() < MAX_CACHES
-        {
-            free.push(cache);
-        }
+        self.0.with(|free| {
+            if free.len() < MAX_CACHES {
+                free.push(cache);
+            }
+        });
     }
 }
 

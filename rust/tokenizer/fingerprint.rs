@@ -11,7 +11,7 @@ const VERSION: &[u8] = b"crosstok tokenizer 1";
 impl Tokenizer {
     /// Hexadecimal SHA-256, computed on first use.
     pub fn fingerprint(&self) -> &str {
-        self.fingerprint.get_or_init(|| {
+        self.fingerprint.get_or_make(|| {
             let mut hasher = Hasher(Sha256::new());
             hasher.bytes(VERSION);
             self.hash_vocabulary(&mut hasher);

@@ -27,8 +27,9 @@ pub use symbols::{Symbols, TokenBytes};
 use crate::bpe::Bpe;
 use crate::error::{Error, Result};
 use crate::pretoken::Pretokenizer;
+use crate::sync::Lazy;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// What an id stands for. An id that is in the vocabulary and also an added token counts as added; whether merges
 /// reach it too is for [`Tokenizer::in_model`] to say.
@@ -100,7 +101,7 @@ pub struct Tokenizer {
     caches: cache::CachePool,
     /// The file as it was read, for saving and pickling.
     raw: Arc<[u8]>,
-    fingerprint: OnceLock<String>,
+    fingerprint: Lazy<String>,
 }
 
 impl Tokenizer {

@@ -91,7 +91,7 @@ class HFTeacher:
         to 3.5e-5. Raises TeacherError as `stream` does.
         """
         for path in paths:
-            self._check_path(path, len(path))
+            self._check_path(path, len(path), len(path))
         out = []
         for path in paths:
             logits = self._runner.last_logits(tuple(path))
@@ -103,17 +103,20 @@ class HFTeacher:
         return torch.stack(out)
 
     def stream(self, trees: Sequence[TokenTree]) -> Iterator[RowBlock]:
-        """Raw logits of each node of each tree exactly once, trees in the given order.
+        """Raw logits of each node of each tree exactly once, in any order.
 
-        Raises TeacherError, before any forward, for a prompt without tokens, ids the model does not have and
-        paths longer than its positions; later for NaN in its output.
+        Raises TeacherError with the tree's index, before any forward, for a prompt without tokens, ids the model
+        does not have and paths longer than its positions; later for NaN in its output.
         """
         trees = list(trees)
         packable: list[int] = []
         single: list[int] = []
         for index, tree in enumerate(trees):
             longest = len(tree.prompt) + int(tree.depths().max())
-            self._check_path((*tree.prompt, *tree.token[1:].tolist()), longest, len(tree.prompt))
+            try:
+                self._check_path((*tree.prompt, *tree.token[1:].tolist()), longest, len(tree.prompt))
+            except TeacherError as error:
+                raise TeacherError(error.reason, index) from None
             late = self._rope_switch is not None and longest > self._rope_switch
             (single if late else packable).append(index)
         return self._stream(trees, packable, single)
@@ -125,12 +128,15 @@ class HFTeacher:
         # its own gives a path's row.
         yield from path_blocks(self, trees, single)
 
-    def _check_path(self, ids: Sequence[int], length: int, prompt: int = 1) -> None:
+    def _check_path(self, ids: Sequence[int], length: int, prompt: int) -> None:
         """Refuse ids the model lacks, more than fit in a row (`length`), and an empty prompt."""
         if length == 0 or prompt == 0:
             raise TeacherError("a language model needs at least one prompt token before the first row")
         if self.max_positions is not None and length > self.max_positions:
-            raise TeacherError(f"path of {length} tokens: the model has {self.max_positions} positions")
+            given = (
+                f"{length} tokens" if prompt == length else f"{length} tokens, {prompt} of them the prompt's"
+            )
+            raise TeacherError(f"{given}: the model has {self.max_positions} positions")
         low, high = min(ids), max(ids)
         if low < 0 or high >= self._embeddings:
             worst = low if low < 0 else high

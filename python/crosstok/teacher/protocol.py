@@ -107,11 +107,13 @@ def rows_per_block(vocab_size: int, nbytes: int = BLOCK_BYTES) -> int:
     return max(1, nbytes // (4 * max(1, vocab_size)))
 
 
-def check_rows(rows: torch.Tensor, count: int, vocab_size: int, what: str) -> None:
+def check_rows(
+    rows: torch.Tensor, count: int, vocab_size: int, what: str, trees: IntArray | None = None
+) -> None:
     """Raise TeacherError unless `rows` is a float tensor [count, vocab_size] without NaN and +inf.
 
     A row of nothing but -inf passes: a table may have a dead end. The row maximum carries NaN and +inf, so
-    one reduction finds both.
+    one reduction finds both. trees: int64 [count], the tree of each row, which the error then names.
     """
     if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():
         raise TeacherError(f"{what}: rows must be a tensor of floats, not {_describe(rows)}")
@@ -124,7 +126,8 @@ def check_rows(rows: torch.Tensor, count: int, vocab_size: int, what: str) -> No
     if bool(bad.any()):
         first = int(bad.nonzero()[0, 0])
         culprit = "NaN" if bool(top[first].isnan()) else "+inf"
-        raise TeacherError(f"{what}: row {first} of {count} has {culprit}")
+        index = None if trees is None else int(trees[first])
+        raise TeacherError(f"{what}: row {first} of {count} has {culprit}", index)
 
 
 def _describe(value: object) -> str:
@@ -147,8 +150,8 @@ def path_blocks(teacher: Teacher, trees: Sequence[TokenTree], which: Iterable[in
 
 def _path_block(teacher: Teacher, trees: Sequence[TokenTree], chunk: list[tuple[int, int]]) -> RowBlock:
     rows = teacher.rows([trees[t].path(node) for t, node in chunk])
-    check_rows(rows, len(chunk), teacher.vocab_size, type(teacher).__name__)
     index = np.asarray(chunk, dtype=np.int64)
+    check_rows(rows, len(chunk), teacher.vocab_size, type(teacher).__name__, index[:, 0])
     return RowBlock(index[:, 0].copy(), index[:, 1].copy(), rows)
 
 

@@ -77,7 +77,9 @@ class Runner:
         """
         cache: Any = None
         before: tuple[int, ...] = ()
-        for run in batches(trees, which, self.batch_tokens):
+        # Equal prompts in one run are read once, and runs follow each other with prompts that begin alike.
+        order = sorted(which, key=lambda index: (trees[index].prompt, len(trees[index])))
+        for run in batches(trees, order, self.batch_tokens):
             pack = build_pack(trees, run)
             # The last token of the prompt is read again: its row is the root's.
             kept = min(common_prefix(before, pack.prompt), len(pack.prompt) - 1)
@@ -89,7 +91,8 @@ class Runner:
         ids, depth, end = (torch.from_numpy(x).to(self.device) for x in (pack.ids, pack.depth, pack.end))
         for lo, hi in blocks(pack, start, self.block_columns, self.max_rows):
             first, last = np.searchsorted(pack.row_col, [lo, hi]).tolist()
-            columns, inverse = np.unique(pack.row_col[first:last], return_inverse=True)
+            rows = slice(first, last)
+            columns, at, inverse = np.unique(pack.row_col[rows], return_index=True, return_inverse=True)
             inputs: dict[str, Any] = {
                 "input_ids": ids[None, lo:hi],
                 "position_ids": depth[None, lo:hi],
@@ -100,8 +103,8 @@ class Runner:
             # Within a prompt nothing is read, but a model may not like an empty selection.
             logits = self._forward(inputs, columns - lo if columns.size else np.zeros(1, dtype=np.int64))
             if columns.size:
-                check_rows(logits, columns.size, self.vocab_size, self.name)
-                yield from self._pieces(pack.row_tree[first:last], pack.row_node[first:last], logits, inverse)
+                check_rows(logits, columns.size, self.vocab_size, self.name, pack.row_tree[rows][at])
+                yield from self._pieces(pack.row_tree[rows], pack.row_node[rows], logits, inverse)
 
     def _pieces(
         self, tree: IntArray, node: IntArray, logits: torch.Tensor, inverse: IntArray
@@ -134,8 +137,9 @@ class Runner:
                 for lo in range(0, nodes.size, self.max_rows):
                     part = nodes[lo : lo + self.max_rows]
                     logits = self._plain(path, offset + lo, offset + lo + part.size)
-                    check_rows(logits, part.size, self.vocab_size, self.name)
-                    yield from self._pieces(np.full_like(part, index), part, logits, np.arange(part.size))
+                    owner = np.full_like(part, index)
+                    check_rows(logits, part.size, self.vocab_size, self.name, owner)
+                    yield from self._pieces(owner, part, logits, np.arange(part.size))
 
 
 def chains(tree: TokenTree) -> Iterator[IntArray]:

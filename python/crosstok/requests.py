@@ -1,0 +1,113 @@
+"""What a `Scorer` is asked: texts with their prompts, one by one or in batches.
+
+Batches are formed from consecutive texts, by a budget of tokens, and never look ahead: the same texts fall into the
+same batches wherever a run begins (with a batch), so that an interrupted run can go on and give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeVar, cast
+
+import numpy as np
+
+from crosstok.ragged import IntArray
+
+Texts = Iterable[str | bytes]
+Prompts = Iterable[Sequence[int] | IntArray | None] | None
+Ended = bool | Iterable[bool]
+T = TypeVar("T")
+
+# Bytes of text that are taken for one token: fewer than most tokenizers pack into one, so that budgets hold.
+BYTES_PER_TOKEN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to score.
+
+    prompt: teacher ids before the text; None: the text starts a document. ended: whether end-of-text follows; False
+    for a completion that was cut off.
+    """
+
+    text: str | bytes
+    prompt: Sequence[int] | IntArray | None = None
+    ended: bool = True
+
+    @property
+    def cost(self) -> int:
+        """About how many tokens a teacher reads for it: prompt, text and one end, at least 1."""
+        prompt = 0 if self.prompt is None else len(self.prompt)
+        return prompt + self.size // BYTES_PER_TOKEN + 1
+
+    @property
+    def size(self) -> int:
+        """The text's length in bytes."""
+        text = self.text
+        return len(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+
+
+def requests_of(texts: Texts, prompts: Prompts, ended: Ended) -> Iterator[Request]:
+    """Put texts, prompts and flags together, lazily.
+
+    Raises TypeError for a single text instead of several, ValueError where the numbers differ: at once where all have
+    a length, otherwise when the shorter one ends.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError("texts must be a list of texts, not one text")
+    for name, given in (("prompts", prompts), ("ended", ended)):
+        if isinstance(given, Sized) and isinstance(texts, Sized) and len(given) != len(texts):
+            raise ValueError(f"{name}: {len(given)} for {len(texts)} texts")
+    prompts = repeat(None) if prompts is None else prompts
+    flags = repeat(bool(ended)) if isinstance(ended, (bool, np.bool_)) else ended
+    return _zipped(texts, prompts, flags)
+
+
+def _zipped(
+    texts: Texts, prompts: Iterable[Sequence[int] | IntArray | None], flags: Iterable[bool]
+) -> Iterator[Request]:
+    prompts, flags, end = iter(prompts), iter(flags), object()
+    for number, text in enumerate(texts):
+        prompt, flag = next(prompts, end), next(flags, end)
+        if prompt is end or flag is end:
+            raise ValueError(f"prompts or ended: only {number}, but there are more texts")
+        yield Request(text, cast("Sequence[int] | None", prompt), bool(flag))
+
+
+def form_batches(
+    requests: Iterable[Request], budget: int, cost: Callable[[Request], int] = lambda request: request.cost
+) -> Iterator[list[Request]]:
+    """Cut requests into batches that cost at most ``budget`` in all (tokens); a larger one goes alone."""
+    batch: list[Request] = []
+    spent = 0
+    for request in requests:
+        more = cost(request)
+        if batch and spent + more > budget:
+            yield batch
+            batch, spent = [], 0
+        batch.append(request)
+        spent += more
+    if batch:
+        yield batch
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each computed in a background thread while the one before it is in use.
+
+    An exception comes when its item is asked for, after all items before it.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="crosstok-plan") as pool:
+        coming = pool.submit(_take, items)
+        while taken := coming.result():
+            coming = pool.submit(_take, items)
+            yield taken[0]
+
+
+def _take(items: Iterator[T]) -> tuple[T] | None:
+    """The next item in a tuple (it may be anything), None at the end: StopIteration does not pass through futures."""
+    for item in items:
+        return (item,)
+    return None
