@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import threading
 from collections.abc import Iterator
 from importlib import resources
@@ -154,3 +155,15 @@ def test_time_is_accounted_for(scorer: ct.Scorer) -> None:
     assert (fresh.timings.plan, fresh.timings.teacher, fresh.timings.aggregation) == (0, 0, 0)
     fresh.score(TEXTS)
     assert min(fresh.timings.plan, fresh.timings.teacher, fresh.timings.aggregation) > 0
+
+
+def test_a_score_can_be_shown_and_pickled(scorer: ct.Scorer) -> None:
+    score = scorer.score(["If the key is not found"], [[5, 6]], ended=False)[0]
+    shown = score.show()
+    assert [position.logprob for position in shown.explanation.positions] == pytest.approx(
+        score.logprobs, abs=2e-5
+    )
+    copy = pickle.loads(pickle.dumps(score))
+    assert same(copy, score)
+    with pytest.raises(ValueError, match="lost its scorer"):
+        copy.show()

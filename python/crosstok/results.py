@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+if TYPE_CHECKING:
+    from crosstok.requests import Request
+    from crosstok.scorer import Scorer
+    from crosstok.show import Shown
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -26,6 +32,14 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
+class Source:
+    """Where a score came from: enough to score its text again."""
+
+    scorer: Scorer
+    request: Request
+
+
+@dataclass(frozen=True, eq=False)
 class Score:
     """A text's student tokens under the teacher; every array is per position, [n] or with end-of-text [n + 1].
 
@@ -34,7 +48,7 @@ class Score:
     weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
     float64, the share of P(s_<i) that no next student token has; in the regimes "same" and "subset" that of teacher
     rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows spent. status:
-    uint8, see `Status`.
+    uint8, see `Status`. source: what `show` scores again; it is not pickled, for it holds the teacher.
     """
 
     student_ids: IntArray
@@ -47,6 +61,24 @@ class Score:
     inadmissible_mass: FloatArray
     rows: IntArray
     status: npt.NDArray[np.uint8]
+    source: Source | None = field(default=None, repr=False)
+
+    def show(self, max_covers: int = 12) -> Shown:
+        """The text to look at, in a notebook, in a terminal or as a page, with the largest covers of each position.
+
+        Reads the text with the teacher once more. Raises ValueError for a score that was pickled.
+        """
+        from crosstok.show import show
+
+        if self.source is None:
+            raise ValueError("this score has lost its scorer (it was pickled): call crosstok.show.show")
+        request = self.source.request
+        prompt = None if request.prompt is None else [int(id) for id in request.prompt]
+        return show(self.source.scorer, request.text, prompt, request.ended, max_covers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the source."""
+        return {**vars(self), "source": None}
 
     @property
     def total(self) -> float:

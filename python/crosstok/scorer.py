@@ -16,7 +16,7 @@ from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import IntArray, Ragged, ids_array
 from crosstok.reading import Reading
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
-from crosstok.results import Distributions, NextToken, Score, Status, Timings
+from crosstok.results import Distributions, NextToken, Score, Source, Status, Timings
 from crosstok.teacher.protocol import Teacher
 
 T = TypeVar("T")
@@ -103,7 +103,10 @@ class Scorer:
         for batch, plan in self._plans(batches, every_node=False):
             aggregator = self._reading.read(plan, self._prompts(batch))
             prefixes = gather(plan, aggregator.masses)
-            yield [self._score(plan, prefixes, text, request.ended) for text, request in enumerate(batch)]
+            yield [
+                self._score(plan, prefixes, text, request.ended, Source(self, request))
+                for text, request in enumerate(batch)
+            ]
 
     def distributions(
         self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
@@ -208,7 +211,9 @@ class Scorer:
         logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
         return Distributions(ids, logprobs, torch.zeros(len(ids) + 1, dtype=torch.float32))
 
-    def _score(self, plan: Plan, prefixes: Prefixes, text: int, ended: bool) -> Score:
+    def _score(
+        self, plan: Plan, prefixes: Prefixes, text: int, ended: bool, source: Source | None = None
+    ) -> Score:
         ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
         if ended:
             ids = np.append(ids, self.pair.student_eos[0])
@@ -230,6 +235,7 @@ class Scorer:
             inadmissible_mass=prefixes.dead[before],
             rows=prefixes.rows[before],
             status=status,
+            source=source,
         )
 
 
