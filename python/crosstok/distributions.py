@@ -6,6 +6,7 @@ entry, and nodes before it, whose crossing tokens reach beyond s_i and so decide
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,12 @@ class Collector:
 
     def __init__(self, plan: Plan, width: int, only: int | None = None) -> None:
         self.plan, self.width, self.only = plan, width, only
-        spelling = plan.pair.spelling
-        self._first = spelling.id_at(np.arange(len(spelling.tokens)), 0)
+        self._first: torch.Tensor | None = None
         self._rows: dict[int, torch.Tensor] = {}
         self._crossings: list[list[_Crossings]] = [[] for _ in range(len(plan))]
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
-        """Take in a block whose shares are float64."""
+        """Take in a block."""
         wanted = np.ones(len(block.nodes), dtype=bool)
         if self.only is not None:
             wanted = self.plan.node_depth[block.nodes] == self.only
@@ -56,20 +56,27 @@ class Collector:
 
     def _by_first_token(self, block: Block, rows: torch.Tensor) -> torch.Tensor:
         """float64 [rows, width] on the CPU: log of the rows' mass by the first student token of their entries."""
-        device = block.share.device
-        tokens = torch.from_numpy(self.plan.pair.spelling.tokens).to(device)
-        first = torch.from_numpy(self._first).to(device)
+        share, first = block.share[rows], self._first_tokens(block)
+        sums = torch.zeros(self.width + 1, len(rows), dtype=torch.float64, device=share.device)
         # Columns become rows: index_add_ then moves whole rows at a time.
-        by_token = block.share[rows].index_select(1, tokens).double().T.contiguous()
-        sums = torch.zeros(self.width, len(rows), dtype=torch.float64, device=device)
-        sums.index_add_(0, first, by_token)
-        logs = sums.T.log() + block.log_scale[rows, None]
-        # Entries that even float64 exponentials lose are summed as logarithms, in the rows that have any.
-        own = torch.where(block.mask[rows], block.logits[rows].double(), -torch.inf).index_select(1, tokens)
-        lost = (own > -torch.inf) & by_token.T.lt(FAINT[torch.float64])
-        for row in torch.nonzero(lost.any(dim=1)).flatten().tolist():
-            logs[row] = _log_sum(own[row], first, self.width) - block.log_norm[rows[row]]
+        sums.index_add_(0, first, share.T.contiguous().double())
+        logs = sums[: self.width].T.log() + block.log_scale[rows, None]
+        # Entries whose exponentials are lost are summed as logarithms, in the rows that have any.
+        low = block.logits[rows].amin(dim=1) < math.log(FAINT[share.dtype])
+        for row in torch.nonzero(low).flatten().tolist():
+            own = torch.where(block.mask[rows[row]], block.logits[rows[row]].double(), -torch.inf)
+            if bool(((own > -torch.inf) & (share[row] < FAINT[share.dtype])).any()):
+                logs[row] = _log_sum(own, first, self.width + 1)[: self.width] - block.log_norm[rows[row]]
         return logs.cpu()
+
+    def _first_tokens(self, block: Block) -> torch.Tensor:
+        """int64 [V]: the first student token of each teacher token; of those that have no spelling the width."""
+        if self._first is None:
+            spelling = self.plan.pair.spelling
+            first = np.full(block.share.shape[1], self.width)
+            first[spelling.tokens] = spelling.id_at(np.arange(len(spelling.tokens)), 0)
+            self._first = torch.from_numpy(first).to(block.share.device)
+        return self._first
 
     def _add_crossings(self, aggregator: Aggregator, block: Block) -> None:
         plan = self.plan
@@ -106,6 +113,7 @@ class Collector:
         nodes = range(int(plan.node_ptr[text]), int(plan.node_ptr[text + 1]))
         out = torch.full((len(positions), self.width), -torch.inf, dtype=torch.float64)
         base = prefixes.log_p[prefixes.first[text] :]
+        begun: set[int] = set()
         eos = self.plan.pair.student_eos[0]
         for node in nodes:
             depth = int(plan.node_depth[node])
@@ -114,8 +122,9 @@ class Collector:
                 continue
             weight = float(prefixes.log_q[node] - base[depth])
             row[eos] = float(prefixes.masses.eos[node])
-            at = positions.index(depth)
-            out[at] = torch.logaddexp(out[at], row + weight)
+            at, row = positions.index(depth), row.add_(weight)
+            out[at] = torch.logaddexp(out[at], row) if at in begun else row
+            begun.add(at)
         for found in self._crossings[text]:
             log_q = prefixes.log_q[found.node]
             keep = (found.depth >= positions.start) & (found.depth < positions.stop) & (log_q > -np.inf)

@@ -105,9 +105,9 @@ class Aggregator:
             logits /= self.temperature
         mask = self._mask(nodes, logits)
         share = logits.exp()
-        log_full = share.sum(dim=1, dtype=torch.float64).log()
+        log_full = _row_sums(share).log()
         share *= mask
-        log_canonical = share.sum(dim=1, dtype=torch.float64).log()
+        log_canonical = _row_sums(share).log()
         unit = self._rescue_thin_rows(logits, mask, share, log_canonical, log_full)
         dead = torch.isneginf(log_canonical)
         log_norm = log_canonical if self.canonical == "renormalize" else log_full
@@ -178,31 +178,38 @@ class Aggregator:
         at = torch.from_numpy(group).to(device)
         sums = torch.zeros(groups, dtype=torch.float64, device=device).index_add_(0, at, values)
         log_mass = _numpy(sums.log() + block.log_scale[torch.from_numpy(row_of).to(device)])
-        faint = np.flatnonzero(_numpy(sums) < FAINT[block.share.dtype])
-        if len(faint):
-            self._sum_faint(block, rows, places, group, faint, row_of, log_mass)
+        faint = _numpy(sums) < FAINT[block.share.dtype]
+        if faint.any():
+            entries = np.flatnonzero(faint[group])
+            again = self._log_sums(block, flat[torch.from_numpy(entries).to(device)], group[entries], groups)
+            log_norm = _numpy(block.log_norm)[row_of[faint]]
+            log_mass[faint] = again[faint] - log_norm
         return log_mass
 
-    def _sum_faint(
-        self,
-        block: Block,
-        rows: IntArray,
-        places: IntArray,
-        group: IntArray,
-        faint: IntArray,
-        row_of: IntArray,
-        out: FloatArray,
-    ) -> None:
-        """Sum groups again from the logits where float32 exponentials may have been lost (rare)."""
-        starts = np.searchsorted(group, faint)
-        ends = np.searchsorted(group, faint, side="right")
-        for at, start, end in zip(faint, starts, ends, strict=True):
-            row = int(row_of[at])
-            tokens = self._tokens[places[start:end]]
-            index = torch.from_numpy(tokens).to(block.logits.device)
-            index = index[block.mask[row, index]]
-            if len(index):
-                out[at] = float(block.logits[row, index].double().logsumexp(0) - block.log_norm[row])
+    @staticmethod
+    def _log_sums(block: Block, flat: torch.Tensor, group: IntArray, groups: int) -> FloatArray:
+        """Sums of groups from the logits, where exponentials may have been lost; −inf if no entry is canonical."""
+        canonical = block.mask.reshape(-1)[flat]
+        logits = _numpy(block.logits.reshape(-1)[flat[canonical]])
+        return log_sum(logits, group[canonical.cpu().numpy()], groups)
+
+
+def log_sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
+    """Log of the sum of exp(values) in each group; −inf for an empty one."""
+    top = np.full(groups, -np.inf)
+    np.maximum.at(top, group, values)
+    weights = shares(values, top[group])
+    with np.errstate(divide="ignore"):
+        logs: FloatArray = top + np.log(np.bincount(group, weights, groups))
+    return logs
+
+
+def shares(values: FloatArray, of: FloatArray) -> FloatArray:
+    """exp(values − of), zero where either is −inf."""
+    possible = (values > -np.inf) & (of > -np.inf)
+    out = np.zeros(len(values))
+    out[possible] = np.exp(values[possible] - of[possible])
+    return out
 
 
 def expand(first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
@@ -211,6 +218,11 @@ def expand(first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
     owner = np.repeat(np.arange(len(first)), size)
     start = np.cumsum(size) - size
     return owner, np.arange(int(size.sum())) - start[owner] + first[owner]
+
+
+def _row_sums(rows: torch.Tensor) -> torch.Tensor:
+    """float64 [k]. Converted first: the reduction that torch has for mixed types takes twice as long."""
+    return rows.double().sum(dim=1)
 
 
 def _numpy(tensor: torch.Tensor) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crosstok.errors import TeacherError
-from crosstok.masses import Masses
+from crosstok.masses import Masses, log_sum, shares
 from crosstok.pair import Plan
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,12 +56,12 @@ def gather(plan: Plan, masses: Masses) -> Prefixes:
     count = int(first[-1])
     log_p = log_sum(mass, position, count)
     log_p[first[:-1]] = 0.0
-    weight = _shares(mass, log_p[position])
+    weight = shares(mass, log_p[position])
     removed = _sum(weight * (1.0 - masses.kept[node]), position, count)
     weak = _depends_on_thin(plan, masses)
     through = _sum(weight * weak[node], position, count)
     # A row without any canonical mass loses all that reaches it.
-    lost = _shares(log_q, log_p[node_position]) * masses.dead
+    lost = shares(log_q, log_p[node_position]) * masses.dead
     return Prefixes(
         first=first,
         log_p=log_p,
@@ -92,21 +92,3 @@ def _depends_on_thin(plan: Plan, masses: Masses) -> npt.NDArray[np.bool_]:
     for node in np.flatnonzero(plan.node_parent >= 0):
         weak[node] |= weak[plan.node_parent[node]]
     return weak
-
-
-def log_sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
-    """Log of the sum of exp(values) in each group; −inf for an empty one."""
-    top = np.full(groups, -np.inf)
-    np.maximum.at(top, group, values)
-    shares = _shares(values, top[group])
-    with np.errstate(divide="ignore"):
-        logs: FloatArray = top + np.log(np.bincount(group, shares, groups))
-    return logs
-
-
-def _shares(values: FloatArray, of: FloatArray) -> FloatArray:
-    """exp(values − of), zero where either is −inf."""
-    possible = (values > -np.inf) & (of > -np.inf)
-    shares = np.zeros(len(values))
-    shares[possible] = np.exp(values[possible] - of[possible])
-    return shares

@@ -36,8 +36,12 @@ class Reading:
     num_threads: int
     timings: Timings
 
-    def read(self, plan: Plan, prompts: Sequence[tuple[int, ...]], tap: Tap | None = None) -> Aggregator:
-        """Run the teacher over the plan's trees. prompts: teacher ids before each text; with a tap rows are float64.
+    def read(
+        self, plan: Plan, prompts: Sequence[tuple[int, ...]], tap: Tap | None = None, exact: bool = False
+    ) -> Aggregator:
+        """Run the teacher over the plan's trees. prompts: teacher ids before each text.
+
+        exact: exponentials in float64 whatever the rows are; sums are in float64 anyway.
 
         Raises TeacherError, naming the text where it is about one.
         """
@@ -49,7 +53,7 @@ class Reading:
             self.timings.teacher += came - start
             for part in _pieces(read):
                 nodes = plan.node_ptr[part.tree] + part.node
-                block = aggregator.add(nodes, part.logits, exact=tap is not None)
+                block = aggregator.add(nodes, part.logits, exact)
                 if tap is not None:
                     tap.add(aggregator, block)
             start = perf_counter()

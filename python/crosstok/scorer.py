@@ -148,7 +148,7 @@ class Scorer:
             Ragged.of([ids]), np.array([start]), np.array([True]), True, self._reading.num_threads
         )
         collector = dense.Collector(plan, self.width, only=len(ids))
-        aggregator = self._reading.read(plan, [self._prompt(prompt)], collector)
+        aggregator = self._reading.read(plan, [self._prompt(prompt)], collector, exact=True)
         prefixes = gather(plan, aggregator.masses)
         if prefixes.log_p[len(ids)] == -np.inf:
             raise ZeroProbabilityError(f"the teacher gives the student prefix {ids.tolist()} no probability")

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.masses import Aggregator, Block, expand
+from crosstok.masses import Aggregator, Block, expand, log_sum
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes, log_sum
+from crosstok.prefixes import Prefixes
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

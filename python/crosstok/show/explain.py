@@ -37,7 +37,7 @@ def explain(
     try:
         plan = pair.plan([text], start=start, ended=[ended], num_threads=scorer._reading.num_threads)
         tap = CoverTap(plan, max_covers)
-        aggregator = scorer._reading.read(plan, [scorer._prompt(prompt)], tap)
+        aggregator = scorer._reading.read(plan, [scorer._prompt(prompt)], tap, exact=True)
     except TextError as error:
         raise TextError(error.reason, None, error.offset) from None
     except TeacherError as error:
