@@ -1,4 +1,4 @@
-//! A fixed-size set of small numbers.
+//! A fixed-size set of small numbers. Indices must be below its length; they are not checked against it.
 
 /// Byte `i` of `SPREAD[bits]` is bit `i` of `bits`, in memory order.
 const SPREAD: [[u8; 8]; 256] = {
@@ -11,6 +11,7 @@ const SPREAD: [[u8; 8]; 256] = {
     table
 };
 
+/// A set of numbers below `len`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bits {
     words: Vec<u64>,
@@ -18,14 +19,17 @@ pub struct Bits {
 }
 
 impl Bits {
+    /// The empty set of numbers below `len`.
     pub fn new(len: usize) -> Self {
         Self { words: vec![0; len.div_ceil(64)], len }
     }
 
+    /// The bound on its members (not their number).
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether the bound is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -50,6 +54,7 @@ impl Bits {
         self.set(at, false);
     }
 
+    /// Adds the members of a set with the same bound.
     pub fn union(&mut self, other: &Self) {
         for (word, more) in self.words.iter_mut().zip(&other.words) {
             *word |= more;

@@ -12,11 +12,11 @@ pub enum Error {
         /// Why it is refused.
         reason: String,
     },
-    /// A text that is not admissible (design.md, section 2).
-    #[error("text {index}: byte {offset}: {reason}")]
+    /// A text that is not admissible (docs/mathematics.md, section 1).
+    #[error("{}byte {offset}: {reason}", index.map_or_else(String::new, |index| format!("text {index}: ")))]
     Text {
-        /// Position of the text in the batch; 0 for a single text.
-        index: usize,
+        /// Position of the text in the batch; none for a single text.
+        index: Option<usize>,
         /// Byte offset in the text as it was given.
         offset: usize,
         /// What is wrong there.
@@ -44,14 +44,14 @@ impl Error {
 
     /// A text error of a single text; [`Error::at`] sets its place in a batch.
     pub(crate) fn text(offset: usize, reason: impl Into<String>) -> Self {
-        Self::Text { index: 0, offset, reason: reason.into() }
+        Self::Text { index: None, offset, reason: reason.into() }
     }
 
     /// The same error, for text number `index` of a batch.
     #[must_use]
     pub(crate) fn at(self, index: usize) -> Self {
         match self {
-            Self::Text { offset, reason, .. } => Self::Text { index, offset, reason },
+            Self::Text { offset, reason, .. } => Self::Text { index: Some(index), offset, reason },
             other => other,
         }
     }

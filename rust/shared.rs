@@ -10,8 +10,10 @@ use crate::spelling::{Spelling, Tables};
 use crate::sync::Lazy;
 use crate::tokenizer::Tokenizer;
 
+/// A tokenizer and what follows from it. All methods may be called from several threads.
 #[derive(Debug)]
 pub struct SharedTokenizer {
+    /// As it was read.
     pub tokenizer: Arc<Tokenizer>,
     canonical: Lazy<Result<Arc<Canonical>>>,
     by_id: Lazy<Arc<Masks>>,
@@ -19,6 +21,7 @@ pub struct SharedTokenizer {
 }
 
 impl SharedTokenizer {
+    /// No tables yet.
     pub fn new(tokenizer: Tokenizer) -> Self {
         Self {
             tokenizer: Arc::new(tokenizer),

@@ -1,4 +1,4 @@
-//! How each teacher token is spelled in student tokens (design.md, facts 4 and 5).
+//! How each teacher token is spelled in student tokens (docs/mathematics.md, facts 14 and 17).
 //!
 //! In the subset regime the student's encoding of a text is the concatenation, token by token, of these spellings. Sorted by
 //! spelling, the teacher tokens that begin with given student tokens stand side by side.
@@ -16,8 +16,11 @@ use crate::tokenizer::{TokenKind, Tokenizer};
 /// The tables that plans are made from: teacher tokens in the order of their spellings, with masks in the same order.
 #[derive(Debug)]
 pub struct Tables {
+    /// Of the teacher.
     pub canonical: Arc<Canonical>,
+    /// The order.
     pub spelling: Spelling,
+    /// Masks whose bit `i` is the token at place `i` of the order.
     pub masks: Masks,
 }
 
@@ -39,11 +42,14 @@ pub struct Spelling {
 /// Tokens at places `first..last` of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
+    /// The first place.
     pub first: usize,
+    /// The place behind the last.
     pub last: usize,
 }
 
 impl Range {
+    /// Whether no token is in it.
     pub fn is_empty(self) -> bool {
         self.first >= self.last
     }
@@ -57,14 +63,20 @@ impl Spelling {
     }
 
     /// Spelled in the tokens of a student in the regime "same" or "subset": the student's merges applied to the token's
-    /// symbols; an added token or fallback byte goes to itself.
+    /// symbols; an added token or fallback byte goes to itself, a whole pretoken to what the student's own look-up gives.
     pub fn in_student(canonical: &Canonical, student: &Tokenizer) -> Result<Self> {
         let teacher = &canonical.tokenizer;
         let atoms = Atoms::new(student);
         let spell = |t: u32| {
-            let matched = canonical.shapes.get(t).is_some_and(|shape| shape.matched);
-            if matched {
-                return atoms.added.get(teacher.bytes.get(t)).map(|&id| vec![id]);
+            let (shape, bytes) = (canonical.shapes.shape[t as usize], teacher.bytes.get(t));
+            if shape.matched {
+                return atoms.added.get(bytes).map(|&id| vec![id]);
+            }
+            // Only whole pretokens: where the student looks them up too (regime "same"), it finds a token of its own.
+            if shape.usable == Use::Whole
+                && let Some(id) = student.whole_pretoken(bytes)
+            {
+                return Some(vec![id]);
             }
             let mut symbols: Vec<u32> =
                 teacher.symbols_of(t).iter().map(|&s| atoms.of(teacher, s)).collect::<Option<_>>()?;

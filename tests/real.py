@@ -76,6 +76,14 @@ class Real:
     def decode(self, ids: Sequence[int]) -> bytes:
         return b"".join(map(self.token_bytes.__getitem__, ids))
 
+    def reaching(self, ids: Sequence[int], size: int) -> int:
+        """How many of the tokens it takes to spell `size` bytes, of a dummy prefix too."""
+        count = spelled = 0
+        while spelled < size:
+            spelled += len(self.token_bytes[ids[count]])
+            count += 1
+        return count
+
     def normalized(self, text: str) -> bytes:
         """The bytes that the encoding of a text has to spell, without dummy prefix."""
         if self._normalizer is not None:
@@ -84,13 +92,19 @@ class Real:
 
     def spells(self, text: str, ids: Sequence[int], start: bool = False) -> bool:
         """Whether nothing of the text was dropped or made unknown."""
-        prefix = b" " if start and self.dummy and text else b""
-        return self.special.isdisjoint(ids) and self.decode(ids) == prefix + self.normalized(text)
+        return self._spell(ids, self.normalized(text), start)
+
+    def _spell(self, ids: Sequence[int], data: bytes, start: bool) -> bool:
+        """Whether ordinary tokens spell the bytes, after the dummy prefix if there is one."""
+        prefix = b" " if start and self.dummy and data else b""
+        return self.special.isdisjoint(ids) and self.decode(ids) == prefix + data
 
     def admissible_ids(self, texts: Sequence[str], start: bool = False) -> list[Ids | None]:
         """The encodings of the admissible texts (design.md, section 2), None for the others."""
         return [
-            tuple(ids) if self.normalized(text) == text.encode() and self.spells(text, ids, start) else None
+            tuple(ids)
+            if self.normalized(text) == (data := text.encode()) and self._spell(ids, data, start)
+            else None
             for text, ids in zip(texts, self.hf_ids(texts, start), strict=True)
         ]
 

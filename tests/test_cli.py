@@ -7,10 +7,9 @@ import math
 import os
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,38 +19,23 @@ pytest.importorskip("typer")
 
 import crosstok as ct
 import torch
+from commands import DEMO, run, score_file
 from crosstok.cli import score as scoring
-from crosstok.cli.app import app
 from crosstok.cli.demo import Demo, own_totals, run_demo
 from crosstok.cli.prompts import PromptEncoder
-from crosstok.cli.records import InputError, Record
+from crosstok.cli.summary import Summary
 from crosstok.cli.table import probability, visible
-from crosstok.errors import TextError
 from crosstok.naive import naive_logprobs
-from typer.testing import CliRunner, Result
 
-DEMO = Path(str(resources.files("crosstok.demo")))
+pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = ["Return a copy of the string.", "If the key is not found, “KeyError” is raised.\n\n  x = 1", ""]
 # float32 forwards of different shapes; the totals are sums over some tens of rows.
 NATS = 1e-3
 
 
-def run(*arguments: object) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def score_file(folder: Path, rows: list[Any], *options: object, student: object = DEMO / "student") -> Result:
-    """Run `crosstok score` on ``rows``; the output goes to out.jsonl."""
-    path = folder / "in.jsonl"
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    files = ("--input", path, "--output", folder / "out.jsonl")
-    return run("score", "--teacher", DEMO, "--student", student, *files, "--device", "cpu", *options)
-
-
 def scores(folder: Path, rows: list[Any], *options: object, student: object = DEMO / "student") -> list[Any]:
     """Return what `crosstok score` wrote for ``rows``."""
-    result = score_file(folder, rows, *options, student=student)
+    result = score_file(folder, rows, "--overwrite", *options, student=student)
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
 
@@ -150,82 +134,6 @@ def test_mask_gives_no_more_than_renormalize(tmp_path: Path) -> None:
     assert masked[1]["total"] < renormalized[1]["total"]
 
 
-def test_limit_and_summary(tmp_path: Path) -> None:
-    result = score_file(tmp_path, [{"text": text} for text in TEXTS], "--limit", 2)
-    assert result.exit_code == 0, result.output
-    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
-    assert result.stdout == ""
-    for words in (
-        "texts",
-        "bits per byte",
-        "teacher rows per canonical teacher token",
-        "non-canonical",
-        "seconds",
-    ):
-        assert words in result.stderr
-
-
-def test_an_empty_input_gives_an_empty_output(tmp_path: Path) -> None:
-    assert scores(tmp_path, []) == []
-
-
-def assert_one_line(result: Result, *words: str) -> None:
-    """Exit status 2 and one line on stderr that holds ``words``."""
-    assert result.exit_code == 2, result.output
-    [line] = result.stderr.strip().splitlines()
-    assert line.startswith("crosstok: ")
-    for word in words:
-        assert word in line
-
-
-def test_a_bad_line_is_named_before_anything_is_scored(tmp_path: Path) -> None:
-    result = score_file(tmp_path, [{"text": "a"}, {"texts": "b"}])
-    assert_one_line(result, "in.jsonl, line 2: needs exactly one of", "it has texts")
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-@pytest.mark.parametrize("student", ["merges:x", "merges:", "merges:-1", "/nowhere/at/all"])
-def test_a_student_that_cannot_be_had(tmp_path: Path, student: str) -> None:
-    assert_one_line(score_file(tmp_path, [{"text": "a"}], student=student), student)
-
-
-def test_files_and_models_that_are_not_there(tmp_path: Path) -> None:
-    output = tmp_path / "out.jsonl"
-    files = ("--input", tmp_path / "none.jsonl", "--output", output)
-    assert_one_line(
-        run("score", "--teacher", DEMO, "--student", "merges:0", *files), "none.jsonl: No such file"
-    )
-    result = score_file(tmp_path, [{"text": "a"}], "--output", tmp_path / "no" / "folder.jsonl")
-    assert_one_line(result, "folder.jsonl: No such file")
-    result = score_file(tmp_path, [{"text": "a"}], "--output", tmp_path / "in.jsonl")
-    assert_one_line(result, "in.jsonl: is the input too")
-    assert (tmp_path / "in.jsonl").read_text() == '{"text": "a"}\n'
-    result = score_file(tmp_path, [{"text": "a"}], "--teacher", tmp_path / "nothing")
-    assert_one_line(result, "nothing")
-
-
-def test_a_text_that_is_not_admissible_is_named_by_its_line(tmp_path: Path) -> None:
-    class Refuses:
-        def encode(self, text: str, start: bool) -> None:
-            if "bad" in text:
-                raise TextError("not NFC", None, 3)
-
-        def score(self, texts: list[str], prompts: Any, ended: list[bool]) -> list[Any]:
-            for index, text in enumerate(texts):
-                if "bad" in text:
-                    raise TextError("not NFC", index, 3)
-            return [fake_score(-1.0) for _ in texts]
-
-    records = [Record(1, "a"), Record(2, "b", (0,)), Record(5, "c"), Record(7, "bad")]
-    source, output, refuses = Path("data.jsonl"), tmp_path / "out.jsonl", cast(Any, Refuses())
-    with pytest.raises(InputError, match=r"data\.jsonl, line 7: byte 3: not NFC"):
-        scoring.check_texts(refuses, records, source)
-    tokenizer = cast(Any, SimpleNamespace(encode=lambda text, start: [0]))
-    with pytest.raises(InputError, match=r"data\.jsonl, line 7: byte 3: not NFC"):
-        list(scoring.score_records(refuses, tokenizer, records, source, output))
-    assert len(output.read_text().splitlines()) == 2
-
-
 def fake_score(total: float) -> Any:
     """Return what a scorer would, for one token."""
     one = np.array([total])
@@ -235,6 +143,7 @@ def fake_score(total: float) -> Any:
         logprobs=one,
         total=total,
         noncanonical_mass=zero,
+        inadmissible_mass=zero,
         rows=zero,
         status=zero,
     )
@@ -244,11 +153,13 @@ def test_probability_zero_is_a_string_and_not_in_the_totals() -> None:
     line = scoring.as_json(0, fake_score(-math.inf))
     assert (line["total"], line["logprobs"]) == ("-inf", ["-inf"])
     assert json.loads(json.dumps(line, allow_nan=False)) == line
-    summary = scoring.Summary()
-    summary.add(Record(1, "abc"), fake_score(-math.inf), 2)
-    summary.add(Record(2, "abcd"), fake_score(-4 * math.log(2)), 2)
+    summary = Summary()
+    assert summary.as_json()["bits_per_byte"] is None
+    summary.add(3, fake_score(-math.inf), 2)
+    summary.add(4, fake_score(-4 * math.log(2)), 2)
     assert (summary.texts, summary.impossible) == (2, 1)
     assert summary.bits_per_byte == pytest.approx(1.0)
+    assert summary.as_json()["texts_of_probability_zero"] == 1
 
 
 def test_prompts_of_the_demo_have_no_bos() -> None:

@@ -10,8 +10,9 @@ What they reject must have no witness in the bank.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -155,17 +156,19 @@ def _completions(data: bytes, rng: random.Random, limit: int) -> list[str]:
     lead = data[whole - 1] if whole else 0
     size = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     missing = size - (len(data) - whole + 1)
+    if lead >= 0xF5:
+        return []  # no character begins so
     if size == 1 or missing <= 0:
-        return _decoded([data])
+        return list(_decoded([data]))
     ways = 64**missing
-    chosen = range(ways) if ways <= limit else rng.sample(range(ways), min(8 * limit, ways))
+    chosen = range(ways) if ways <= limit else (rng.randrange(ways) for _ in range(8 * limit))
     tails = (bytes(0x80 | way >> 6 * place & 0x3F for place in range(missing)) for way in chosen)
-    return _decoded(data + tail for tail in tails)[:limit]
+    return list(itertools.islice(_decoded(data + tail for tail in tails), limit))
 
 
-def _decoded(strings: Iterable[bytes]) -> list[str]:
+def _decoded(strings: Iterable[bytes]) -> Iterator[str]:
     """Those that are UTF-8."""
-    return [data.decode() for data in strings if _is_text(data)]
+    return (data.decode() for data in strings if _is_text(data))
 
 
 def _is_text(data: bytes) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from importlib import resources
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,20 @@ import pytest
 
 pytest.importorskip("transformers")
 
+pytest.importorskip("typer")
+
+from commands import CHAT, DEMO, write
 from crosstok.cli.prompts import PromptEncoder
-from crosstok.cli.records import InputError, Record, read_records
+from crosstok.cli.records import InputError, Row, prompt_ids
+from crosstok.cli.source import Place, Source
 from crosstok.errors import CrosstokError, TextError
 
-DEMO = Path(str(resources.files("crosstok.demo")))
-CHAT = [
-    {"role": "user", "content": "What does it return?"},
-    {"role": "assistant", "content": "A string.\n"},
-]
 
-
-def write(path: Path, *rows: Any) -> Path:
-    """Write rows as JSON Lines; a string goes in as it is."""
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def read(path: Path, prompts: PromptEncoder, limit: int | None = None) -> list[tuple[Row, Any]]:
+    """Return what `score` reads: each row, with the ids of its prompt."""
+    with Source(path) as source:
+        survey = source.survey(limit)
+        return [(row, prompt_ids(path, row, prompts)) for row, _ in source.rows(Place(), survey.records)]
 
 
 def with_template(folder: Path, template: str | None) -> PromptEncoder:
@@ -48,29 +47,27 @@ def prompts() -> PromptEncoder:
 
 def test_text_starts_a_document_and_needs_no_tokenizer(tmp_path: Path) -> None:
     path = write(tmp_path / "in.jsonl", {"text": "Ü b"}, "", {"text": "", "ended": False, "id": 7})
-    records = list(read_records(path, PromptEncoder("/nowhere")))
-    assert records == [Record(1, "Ü b"), Record(3, "", None, False)]
-    assert records[0].size == 4
+    rows = read(path, PromptEncoder("/nowhere"))
+    assert rows == [(Row(1, "Ü b"), None), (Row(3, "", ended=False), None)]
+    assert rows[0][0].size == 4
+    assert rows[0][0].start
 
 
 def test_prompt_is_encoded_by_the_teacher(tmp_path: Path, prompts: PromptEncoder) -> None:
     path = write(tmp_path / "in.jsonl", {"prompt": "Return a", "completion": " copy."})
-    [record] = read_records(path, prompts)
-    assert record.text == " copy."
-    assert record.prompt is not None
-    assert prompts.tokenizer.decode(list(record.prompt)) == "Return a"
+    [(row, ids)] = read(path, prompts)
+    assert (row.text, row.start) == (" copy.", False)
+    assert prompts.tokenizer.decode(list(ids)) == "Return a"
 
 
 def test_messages_are_rendered_up_to_the_completion(tmp_path: Path, prompts: PromptEncoder) -> None:
-    [record] = read_records(write(tmp_path / "in.jsonl", {"messages": CHAT}), prompts)
-    assert record.text == "A string.\n"
-    assert record.prompt is not None
-    assert prompts.tokenizer.decode(list(record.prompt)) == "user: What does it return?\nassistant: "
+    [(row, ids)] = read(write(tmp_path / "in.jsonl", {"messages": CHAT}), prompts)
+    assert (row.text, row.start) == ("A string.\n", False)
+    assert prompts.tokenizer.decode(list(ids)) == "user: What does it return?\nassistant: "
 
 
 def test_earlier_turns_belong_to_the_prompt(prompts: PromptEncoder) -> None:
-    ids, completion = prompts.chat([*CHAT, {"role": "user", "content": "Sure?"}, CHAT[1]])
-    assert completion == "A string.\n"
+    ids = prompts.chat([*CHAT, {"role": "user", "content": "Sure?"}, CHAT[1]])
     assert prompts.tokenizer.eos_token_id in ids
 
 
@@ -116,13 +113,13 @@ def test_templates_that_change_the_completion_are_refused(
         prompts.chat(CHAT)
     path = write(tmp_path / "in.jsonl", {"text": "fine"}, {"messages": CHAT})
     with pytest.raises(InputError, match=f"in.jsonl, line 2: .*{cause}"):
-        list(read_records(path, prompts))
+        read(path, prompts)
 
 
 def test_a_template_that_trims_is_fine_where_there_is_nothing_to_trim(tmp_path: Path) -> None:
     prompts = with_template(tmp_path / "model", TURN.replace("CONTENT", "{{ m['content'] | trim }}") + ASK)
-    _, completion = prompts.chat([CHAT[0], {"role": "assistant", "content": "A string."}])
-    assert completion == "A string."
+    ids = prompts.chat([CHAT[0], {"role": "assistant", "content": "A string."}])
+    assert prompts.tokenizer.decode(list(ids)) == "user: What does it return?\nassistant: "
 
 
 @pytest.mark.parametrize(
@@ -148,6 +145,8 @@ def test_a_template_that_trims_is_fine_where_there_is_nothing_to_trim(tmp_path: 
             {"messages": [{"role": "assistant", "content": [{"type": "text"}]}]},
             "message 0: 'content' must be",
         ),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "integer string conversion|not a JSON object"),
         ({"messages": CHAT[:1]}, "the last message must be the assistant's"),
     ],
 )
@@ -156,23 +155,46 @@ def test_bad_rows_name_file_line_and_cause(
 ) -> None:
     path = write(tmp_path / "in.jsonl", {"text": "fine"}, "", row)
     with pytest.raises(InputError, match=f"in.jsonl, line 3: .*{cause}"):
-        list(read_records(path, prompts))
+        read(path, prompts)
 
 
 def test_bytes_that_are_not_utf8(tmp_path: Path, prompts: PromptEncoder) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"text": "\xff"}\n')
     with pytest.raises(InputError, match="line 1: not UTF-8 at byte 10"):
-        list(read_records(path, prompts))
+        read(path, prompts)
 
 
 def test_limit_stops_before_later_lines_are_read(tmp_path: Path, prompts: PromptEncoder) -> None:
     path = write(tmp_path / "in.jsonl", {"text": "a"}, "", {"text": "b"}, "{")
-    assert [record.text for record in read_records(path, prompts, limit=2)] == ["a", "b"]
+    assert [row.text for row, _ in read(path, prompts, limit=2)] == ["a", "b"]
     with pytest.raises(InputError, match="line 4"):
-        list(read_records(path, prompts))
+        read(path, prompts)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, prompts: PromptEncoder) -> None:
     with pytest.raises(CrosstokError, match=r"none\.jsonl: No such file"):
-        list(read_records(tmp_path / "none.jsonl", prompts))
+        read(tmp_path / "none.jsonl", prompts)
+
+
+def test_a_place_is_where_reading_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"text": "a"}\r\n\n  \n{"text": "b"}\n{"text": "c"}')
+    with Source(path) as source:
+        survey = source.survey()
+        assert (survey.records, survey.size) == (3, path.stat().st_size)
+        places = [place for _, place in source.rows(Place(), 3)]
+        assert [(place.index, place.line) for place in places] == [(1, 1), (2, 4), (3, 5)]
+        for place in places:
+            head = path.read_bytes()[: place.offset]
+            assert place.crc == zlib.crc32(head) == source.crc(place.offset)
+            assert [row.line for row, _ in source.rows(place, 3)] == [1, 4, 5][place.index :]
+            assert source.find(place.index) == place
+        assert [row.text for row, _ in source.rows(source.find(1), 2)] == ["b"]
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(CrosstokError, match=f"{path}: not a regular file"):
+            Source(path)

@@ -111,7 +111,7 @@ def test_bad_ids(tok: ct.Tokenizer) -> None:
         with pytest.raises(TypeError):
             tok.decode(ids)  # type: ignore[arg-type]
     for id in (-1, tok.vocab_size, 2**40):
-        with pytest.raises((ValueError, OverflowError)):
+        with pytest.raises(ValueError):
             tok.decode([id])
     with pytest.raises(ct.NotCanonicalError, match="first 2 tokens"):
         tok.canonical_next([*tok.encode("a"), 0])

@@ -1,4 +1,8 @@
-"""The compiled core. Flat arrays in, flat arrays out; `crosstok` wraps it."""
+"""The compiled core. Flat arrays in, flat arrays out; `crosstok` wraps it, and says what shapes they have.
+
+Raises the classes of `crosstok.errors`; ValueError for malformed files and ids out of range; OverflowError for negative
+numbers, and TypeError for arrays of another dtype.
+"""
 
 from collections.abc import Sequence
 from typing import final

@@ -34,7 +34,7 @@ class _Crossings:
 class Collector:
     """Collects a plan's distributions while its rows stream by. The plan must keep every node.
 
-    only: the one position that is wanted, where not all are.
+    width: of the student's logits. only: the one position that is wanted, where not all are.
     """
 
     def __init__(self, plan: Plan, width: int, only: int | None = None) -> None:
@@ -108,7 +108,10 @@ class Collector:
             self._crossings[text].append(found)
 
     def finish(self, prefixes: Prefixes, text: int, positions: range) -> torch.Tensor:
-        """float64 [len(positions), width]: log P(v | s_1..s_i) for each position i; frees the text's rows."""
+        """float64 [len(positions), width] on the CPU: log P(v | s_1..s_i) for each position i; frees the text's rows.
+
+        text: its number in the plan. A position of probability zero is all −inf. docs/mathematics.md, fact 19.
+        """
         plan = self.plan
         nodes = range(int(plan.node_ptr[text]), int(plan.node_ptr[text + 1]))
         out = torch.full((len(positions), self.width), -torch.inf, dtype=torch.float64)

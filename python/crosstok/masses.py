@@ -1,7 +1,7 @@
 """From teacher rows to masses: what a row gives to its children, to ranges of tokens, and to end-of-text.
 
 Rows come as logits of any scale. Each is masked to its canonical entries and renormalised over them (`canonical=
-"renormalize"`) or over all entries (`"mask"`); design.md, sections 2 and 4. Sums are in float64, and a sum that
+"renormalize"`) or over all entries (`"mask"`); docs/mathematics.md, 7 and 8. Sums are in float64, and a sum that
 exponentials could have lost is taken again from the logits.
 """
 
@@ -27,11 +27,11 @@ _LOG_THIN_ROW = float(np.log(1e-6))
 
 @dataclass(eq=False)
 class Masses:
-    """What all rows of a plan amount to; natural logarithms, −inf where there is no mass.
+    """What all rows of a plan amount to; float64, natural logarithms, −inf where there is no mass.
 
-    kept: float64 [nodes], share of a node's mass that is canonical. dead: bool [nodes], there is none at all.
+    kept: [nodes], share of a node's mass that is canonical (κ, no logarithm). dead: bool [nodes], there is none at all.
     edge: [nodes], log q(token | parent), 0 at roots. ranges: [ranges], log of the mass of each range after its node.
-    eos: [nodes], of end-of-text after a node. seen: bool [nodes], the row was read.
+    eos: [nodes], of end-of-text after a node, −inf where the text may not end. seen: bool [nodes], the row was read.
     """
 
     kept: FloatArray
@@ -53,28 +53,58 @@ class Masses:
 
 @dataclass(eq=False)
 class Block:
-    """Rows after `prepare`: share[r, t] · exp(scale[r]) is q(t | node r), zero where t is not canonical."""
+    """Rows after `prepare`: share[r, t] · exp(log_scale[r]) is q(t | node r), zero where t is not canonical.
+
+    nodes: int64 [k]. Tensors are on the device of the logits.
+    """
 
     nodes: IntArray
     share: torch.Tensor
-    """[k, V], canonical entries over the row's maximum (or over the canonical maximum, where that is far below)."""
+    """float32 or float64 [k, V]: canonical entries over the row's maximum (over their own, where that is far below)."""
     log_scale: torch.Tensor
     """float64 [k]: log of what one unit of share is worth."""
     logits: torch.Tensor
-    """[k, V], relative to the row's maximum, over temperature."""
+    """[k, V], in the dtype of share: relative to the row's maximum, over temperature; not masked."""
     log_norm: torch.Tensor
     """float64 [k]: log of the normaliser on the scale of the logits; +inf where a row has no canonical mass."""
     mask: torch.Tensor
     """bool [k, V]: canonical entries, end-of-text among them."""
 
 
+class Workspace:
+    """Memory for one block of rows, taken once.
+
+    Without it some 50 MB would come and go with each block, and what a model allocates in between (keys and values,
+    which stay) would leave the heap in pieces: 1 GB more after 1,600 tokens.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def like(self, name: str, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of the shape of ``rows``, valid until the same name is asked for again."""
+        kept = self._kept.get(name)
+        fits = kept is not None and kept.shape[0] >= rows.shape[0] and kept.shape[1:] == rows.shape[1:]
+        if kept is None or not fits or (kept.dtype, kept.device) != (dtype, rows.device):
+            kept = self._kept[name] = torch.empty(rows.shape, dtype=dtype, device=rows.device)
+        return kept[: rows.shape[0]]
+
+    def copy(self, name: str, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A copy of ``rows``, likewise."""
+        return self.like(name, rows, dtype).copy_(rows)
+
+
 class Aggregator:
-    """Turns blocks of rows into `Masses`. One for each plan; not safe to share between threads."""
+    """Turns blocks of rows into `Masses`. One for each plan; not safe to share between threads.
+
+    A block's tensors are valid until the next block is added.
+    """
 
     def __init__(self, plan: Plan, canonical: str, temperature: float, num_threads: int) -> None:
         self.plan, self.canonical, self.temperature = plan, canonical, temperature
         self.num_threads = num_threads
         self.masses = Masses.empty(plan)
+        self._space = Workspace()
         self._tokens = plan.pair.spelling.tokens
         order = np.argsort(plan.node_parent, kind="stable")
         self._children = order[np.searchsorted(plan.node_parent[order], 0) :]
@@ -83,7 +113,10 @@ class Aggregator:
         )
 
     def add(self, nodes: IntArray, logits: torch.Tensor, exact: bool = False) -> Block:
-        """Take in the rows of ``nodes``; logits [k, V]. exact: exponentials in float64 whatever the logits are."""
+        """Take in the rows of ``nodes``, int64 [k]; logits [k, V] of any float dtype, each row up to a constant.
+
+        exact: exponentials in float64 whatever the logits are. Raises TeacherError, naming the text, for NaN and +inf.
+        """
         block = self.prepare(nodes, logits, exact)
         self._edges(block)
         self._ranges(block)
@@ -93,21 +126,21 @@ class Aggregator:
     def prepare(self, nodes: IntArray, logits: torch.Tensor, exact: bool) -> Block:
         """Mask and normalise rows; fills in `Masses.kept`, `Masses.dead` and `Masses.eos`."""
         double = exact or logits.dtype == torch.float64
-        logits = logits.to(torch.float64 if double else torch.float32)
+        logits = self._space.copy("logits", logits, torch.float64 if double else torch.float32)
         top = logits.amax(dim=1, keepdim=True)
         bad = torch.isnan(top) | torch.isposinf(top)
         if bool(bad.any()):
             first = int(bad.flatten().nonzero()[0, 0])
             raise TeacherError("a teacher row holds NaN or +inf", int(self.plan.node_text[nodes[first]]))
         # Relative to the maximum before anything else, so that no temperature overflows.
-        logits = logits - torch.where(torch.isneginf(top), torch.zeros_like(top), top)
+        logits -= torch.where(torch.isneginf(top), torch.zeros_like(top), top)
         if self.temperature != 1.0:
             logits /= self.temperature
         mask = self._mask(nodes, logits)
-        share = logits.exp()
-        log_full = _row_sums(share).log()
+        share = torch.exp(logits, out=self._space.like("share", logits, logits.dtype))
+        log_full = self._row_sums(share).log()
         share *= mask
-        log_canonical = _row_sums(share).log()
+        log_canonical = self._row_sums(share).log()
         unit = self._rescue_thin_rows(logits, mask, share, log_canonical, log_full)
         dead = torch.isneginf(log_canonical)
         log_norm = log_canonical if self.canonical == "renormalize" else log_full
@@ -120,6 +153,11 @@ class Aggregator:
         complete = torch.from_numpy(self.plan.node_complete[nodes]).to(eos.device)
         self.masses.eos[nodes] = _numpy(torch.where(complete, eos, torch.full_like(eos, -torch.inf)))
         return Block(nodes, share, unit - log_norm, logits, log_norm, mask)
+
+    def _row_sums(self, rows: torch.Tensor) -> torch.Tensor:
+        """float64 [k]. Converted first: the reduction that torch has for mixed types takes twice as long."""
+        double = rows if rows.dtype == torch.float64 else self._space.copy("double", rows, torch.float64)
+        return double.sum(dim=1)
 
     def _mask(self, nodes: IntArray, logits: torch.Tensor) -> torch.Tensor:
         flags = torch.from_numpy(self.plan.masks(nodes, logits.shape[1], self.num_threads))
@@ -218,11 +256,6 @@ def expand(first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
     owner = np.repeat(np.arange(len(first)), size)
     start = np.cumsum(size) - size
     return owner, np.arange(int(size.sum())) - start[owner] + first[owner]
-
-
-def _row_sums(rows: torch.Tensor) -> torch.Tensor:
-    """float64 [k]. Converted first: the reduction that torch has for mixed types takes twice as long."""
-    return rows.double().sum(dim=1)
 
 
 def _numpy(tensor: torch.Tensor) -> FloatArray:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crosstok import _core
 from crosstok.errors import NotCanonicalError, TextError, UnsupportedTokenizerError
-from crosstok.ragged import IntArray, Ragged, ids_array
+from crosstok.ragged import IntArray, Ragged, ids_array, one_id
 from crosstok.tokenizer import Tokenizer, to_text
 
 BoolArray = npt.NDArray[np.bool_]
@@ -21,11 +21,12 @@ class Pair:
     """Two tokenizers and how they relate.
 
     regime: "same" (both encode every text alike), "subset" (the student's merges are the teacher's first ones,
-    all else is alike), or "general"; `reason` says why (design.md, fact 5). It is found from what the files hold,
-    by bytes, never from ids or names.
+    all else is alike), or "general"; `reason` says why (docs/mathematics.md, 6). It is found from what the files
+    hold, by bytes, never from ids or names.
 
-    teacher_eos, student_eos: the id or ids that end a text. None: those the tokenizer was loaded with. Raises
-    UnsupportedTokenizerError where neither tells any, ValueError where an id is not a special token.
+    teacher_eos, student_eos: the id or ids that end a text, as tuples afterwards; the first stands for the event.
+    None: those the tokenizer was loaded with. Raises UnsupportedTokenizerError where it was loaded with none,
+    ValueError for an empty list and for an id that is not a special token.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Pair:
         every_node: bool = False,
         num_threads: int = 0,
     ) -> Plan:
-        """Plan the scoring of texts (design.md, section 4), in parallel.
+        """Plan the scoring of texts (docs/mathematics.md, 6), in parallel (0 threads: as many as the machine has).
 
         start: the text starts a document. ended: end-of-text follows it. every_node: keep the nodes that only
-        whole distributions need. Raises TextError for a text that is not admissible, PlanError for the general
-        regime.
+        whole distributions need. Raises TextError, naming the text, for one that is not admissible, PlanError for
+        the general regime, ValueError for a wrong number of flags, TypeError for a single text.
         """
         if isinstance(texts, (str, bytes)):
             raise TypeError("texts must be a list of texts, not one text")
@@ -85,7 +86,11 @@ class Pair:
     def plan_ids(
         self, ids: Ragged, start: BoolArray, end_rows: BoolArray, every_node: bool, num_threads: int = 0
     ) -> Plan:
-        """Plan for student ids (without end-of-text). end_rows: whether the rows at the end are needed."""
+        """Plan for student ids (without end-of-text), as `plan` does for texts; admissibility is not checked.
+
+        start, end_rows: bool [sequences]; end_rows: whether the rows at the end are needed, for end-of-text or the
+        last distribution. Raises PlanError for the general regime, ValueError for a negative id.
+        """
         core = self._core.plan(ids.values, ids.offsets, start, every_node, end_rows, num_threads)
         return Plan(core, self)
 
@@ -106,9 +111,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Spelling:
-    """Teacher tokens sorted by their spellings in student tokens, compared as id sequences (design.md, fact 4).
+    """Teacher tokens sorted by their spellings in student tokens, compared as id sequences (docs/mathematics.md, 6).
 
-    tokens: int64 [tokens]. Token ``tokens[i]`` is spelled ``ids[ptr[i]:ptr[i + 1]]``.
+    tokens: int64 [tokens], those that can stand in an encoding. Token ``tokens[i]`` is spelled
+    ``ids[ptr[i]:ptr[i + 1]]``, never empty; ptr: int64 [tokens + 1], ids: int64 [total].
     """
 
     tokens: IntArray
@@ -116,7 +122,10 @@ class Spelling:
     ids: IntArray
 
     def id_at(self, places: IntArray, depth: IntArray | int) -> IntArray:
-        """The student id at ``depth`` of each spelling, −1 where it is no longer than that."""
+        """int64 [places]: the student id at ``depth`` of each spelling, −1 where it is no longer than that.
+
+        places: int64 [places], indices into `tokens`. depth: one for all, or int64 [places].
+        """
         at = self.ptr[places] + depth
         inside = at < self.ptr[places + 1]
         return np.where(inside, self.ids[np.where(inside, at, 0)], -1)
@@ -128,10 +137,11 @@ class Plan:
     Nodes are canonical teacher prefixes that end at a student boundary, numbered through all texts; a text's first
     node is its root. Position i of a text is the prefix s_1..s_i. All arrays are flat int64:
 
-    node_token, node_parent [nodes]: −1 at a root. node_depth [nodes]: student tokens spelled. node_ptr [texts + 1].
-    student_ids [total], student_ptr [texts + 1]. range_node, range_first, range_last, range_depth [ranges]: the tokens
-    ``pair.spelling.tokens[first:last]`` after a node are those that cover s_1..s_depth from there. node_complete, bool
-    [nodes]: the text may end at the node.
+    node_token, node_parent [nodes]: −1 at a root; parents come first. node_depth [nodes]: student tokens spelled.
+    node_ptr [texts + 1]. student_ids [total], without end-of-text, student_ptr [texts + 1]. range_node, range_first,
+    range_last, range_depth [ranges], sorted by node, then depth: the tokens ``pair.spelling.tokens[first:last]`` after
+    a node are those that cover s_1..s_depth from there (those among them that are canonical, see `masks`).
+    node_complete, bool [nodes]: the text may end at the node. docs/mathematics.md, facts 17 and 18.
     """
 
     def __init__(self, core: _core.Plan, pair: Pair) -> None:
@@ -158,20 +168,23 @@ class Plan:
         return np.searchsorted(self.range_node, np.arange(len(self.node_token) + 1)).astype(np.int64)
 
     def masks(self, nodes: IntArray, width: int, num_threads: int = 0) -> BoolArray:
-        """bool [len(nodes), width]: the canonical next tokens of nodes; end-of-text is not among them.
+        """bool [len(nodes), width]: the canonical next tokens of nodes, by id; end-of-text is not among them.
 
-        Raises PlanError where ``width`` is smaller than the teacher's vocabulary.
+        nodes: int64 [k]. Raises PlanError where ``width`` leaves out a token that can stand in an encoding,
+        ValueError for a node that the plan does not have.
         """
         return self._core.masks(nodes, width, num_threads).view(np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
 class CoverBatch:
-    """Relative covers of every prefix of several student sequences, as index arrays (design.md, section 5).
+    """Relative covers of every prefix of several student sequences, as index arrays (docs/mathematics.md, 1 and 6).
 
     node_token, node_parent: int64 [nodes], a text's first node is its root: token −1, parent −1. cover_node,
-    cover_token: int64 [covers]; token −1 is the node itself. position_ptr: int64 [positions + 1], into covers.
-    text_ptr: int64 [texts + 1], into positions. status: int8 [covers], 1 in, 0 undecided.
+    cover_token: int64 [covers], a node with one more token; −1 is the node itself, the teacher's first end-of-text id
+    ends a complete text. position_ptr: int64 [positions + 1], into covers; a text has one position for each of
+    s_1..s_i, i = 0..n (end-of-text counted). text_ptr: int64 [texts + 1], into positions. status: int8 [covers], 1 in,
+    0 undecided (in the regimes "same" and "subset" none is).
     """
 
     node_token: IntArray
@@ -183,7 +196,12 @@ class CoverBatch:
     status: npt.NDArray[np.int8]
 
     def paths(self, position: int) -> list[IntArray]:
-        """The covers of a position (numbered through all texts) as explicit id arrays."""
+        """The covers of a position (numbered from 0 through all texts) as explicit id arrays, int64 [tokens] each.
+
+        Raises IndexError for a position that there is not.
+        """
+        if not 0 <= position < len(self.position_ptr) - 1:
+            raise IndexError(f"position {position} of {len(self.position_ptr) - 1}")
         covers = range(int(self.position_ptr[position]), int(self.position_ptr[position + 1]))
         return [self._path(cover) for cover in covers]
 
@@ -205,7 +223,8 @@ def enumerate_covers(
     """List the relative covers of every prefix s_1..s_i, i = 0..n, of every sequence, in parallel.
 
     A last id that ends a text asks for the complete texts there. Texts continue something (``start=False``).
-    Raises PlanError for the general regime, and where there are more than ``max_covers``.
+    A prefix that no text has, or with an id that the student does not have, has no covers. Raises PlanError for the
+    general regime, and where there are more than ``max_covers``, ValueError for a negative id.
     """
     ids = Ragged.of(student_ids)
     core = _core.enumerate_covers(pair._core, ids.values, ids.offsets, max_covers, num_threads)
@@ -215,7 +234,7 @@ def enumerate_covers(
 
 
 def flags(value: bool | Sequence[bool] | BoolArray, count: int, name: str) -> BoolArray:
-    """One flag a text, from one for all or a list."""
+    """bool [count]: one flag a text, from one for all or a list. Raises ValueError for another number of them."""
     if isinstance(value, (bool, np.bool_)):
         return np.full(count, bool(value))
     array = np.asarray(value, dtype=bool)
@@ -234,4 +253,4 @@ def _eos(tokenizer: Tokenizer, given: int | Sequence[int] | None, whose: str) ->
             )
         return ids
     listed = [given] if isinstance(given, (int, np.integer)) else list(given)
-    return tuple(dict.fromkeys(int(id) for id in ids_array(listed)))
+    return tuple(dict.fromkeys(one_id(id) for id in ids_array(listed)))

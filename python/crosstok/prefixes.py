@@ -14,7 +14,7 @@ from crosstok.pair import Plan
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# A node with less canonical mass cannot be trusted (design.md, section 2), and a position of which more than
+# A node with less canonical mass cannot be trusted (docs/mathematics.md, 7), and a position of which more than
 # this share comes through such nodes depends on them.
 THIN = 1e-4
 
@@ -23,9 +23,11 @@ THIN = 1e-4
 class Prefixes:
     """Per position, numbered through all texts: text t has n_t + 2 of them, s_1..s_i for i = 0..n_t and the ended text.
 
-    log_p: log P, −inf for the ended text where it was not asked for. noncanonical: mean of the mass removed where the
-    covers cross. dead: share of P(s_1..s_i) at nodes without any canonical mass. thin: whether it depends on nodes with
-    next to none. rows: teacher rows at the position. log_q: [nodes]. masses: what they were gathered from.
+    first: int64 [texts + 1], each text's first position. All else but the last two is [positions], float64 unless said
+    otherwise. log_p: log P, −inf for the ended text where it was not asked for. noncanonical: mean of the mass removed
+    where the covers cross. dead: share of P(s_1..s_i) at nodes without any canonical mass. thin: bool, whether it
+    depends on nodes with next to none. rows: int64, teacher rows at the position. log_q: float64 [nodes], log of the
+    product of q down to each node. masses: what they were gathered from. Formulas: docs/mathematics.md, 7.
     """
 
     first: IntArray
@@ -39,7 +41,7 @@ class Prefixes:
 
 
 def gather(plan: Plan, masses: Masses) -> Prefixes:
-    """Sum the relative covers of every prefix (design.md, section 2: P(s) = Σ q(e))."""
+    """Sum the relative covers of every prefix, P(s) = Σ q(e). Raises TeacherError where a node's row is missing."""
     if not masses.seen.all():
         raise TeacherError(f"the teacher left out {int((~masses.seen).sum())} of {len(masses.seen)} rows")
     lengths = np.diff(plan.student_ptr)

@@ -16,7 +16,11 @@ CONFIGS = ("tokenizer_config.json", "generation_config.json")
 
 @dataclass
 class Source:
-    """A tokenizer.json with what lies beside it. End-of-text: tokens by content, then ids, the likeliest first."""
+    """A tokenizer.json with what lies beside it.
+
+    eos_tokens: contents of the tokens that end a text, the likeliest first; eos_ids: further ones, by id. bos_token:
+    content of the one that begins it.
+    """
 
     tokenizer_json: bytes
     eos_tokens: list[str] = field(default_factory=list)
@@ -25,7 +29,10 @@ class Source:
 
 
 def find(source: Any) -> Source:
-    """Find the files of a directory, a hub id or a transformers tokenizer."""
+    """Find the files of a directory, a hub id or a transformers tokenizer.
+
+    Raises UnsupportedTokenizerError where there is no tokenizer.json, or a file beside it is not JSON.
+    """
     if isinstance(source, (str, Path)):
         path = Path(source)
         if path.is_dir():

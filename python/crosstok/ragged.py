@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> IntArray:
-        """Sequence ``index`` (a view)."""
+        """Sequence ``index``, int64 (a view); negative ones count from the end. Raises IndexError beyond the last."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sequence {index} of {len(self)}")
         index %= len(self)
@@ -49,10 +50,17 @@ class Ragged:
 
 
 def ids_array(ids: Sequence[int] | IntArray) -> IntArray:
-    """Token ids as a contiguous int64 array [n]; floats, booleans and other shapes are refused."""
+    """Token ids as a contiguous int64 array [n]. Raises TypeError for floats, booleans and other shapes."""
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise TypeError(
             f"token ids must be a flat sequence of integers, not {array.dtype} {list(array.shape)}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def one_id(id: int | np.integer[Any]) -> int:
+    """A token id as an int. Raises ValueError for one that no vocabulary has (ids are 32 bits wide, not negative)."""
+    if not 0 <= int(id) < 1 << 32:
+        raise ValueError(f"id {id} is out of range")
+    return int(id)

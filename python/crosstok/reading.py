@@ -52,14 +52,19 @@ class Reading:
             came = perf_counter()
             self.timings.teacher += came - start
             for part in _pieces(read):
-                nodes = plan.node_ptr[part.tree] + part.node
-                block = aggregator.add(nodes, part.logits, exact)
-                if tap is not None:
-                    tap.add(aggregator, block)
+                _reduce(part, aggregator, tap, exact)
+            del read, part  # so that the next rows do not come on top of these
             start = perf_counter()
             self.timings.aggregation += start - came
         self.timings.teacher += perf_counter() - start
         return aggregator
+
+
+def _reduce(rows: RowBlock, aggregator: Aggregator, tap: Tap | None, exact: bool) -> None:
+    nodes = aggregator.plan.node_ptr[rows.tree] + rows.node
+    block = aggregator.add(nodes, rows.logits, exact)
+    if tap is not None:
+        tap.add(aggregator, block)
 
 
 def _pieces(block: RowBlock) -> Iterator[RowBlock]:

@@ -47,8 +47,9 @@ class Score:
     nothing is undecided). prefix_lower, prefix_upper: float64, log P(s_1..s_i). noncanonical_mass: float64, the mean,
     weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
     float64, the share of P(s_<i) that no next student token has; in the regimes "same" and "subset" that of teacher
-    rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows spent. status:
-    uint8, see `Status`. source: what `show` scores again; it is not pickled, for it holds the teacher.
+    rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows read after
+    s_<i. status: uint8, see `Status`. source: what `show` scores again; it is not pickled, for it holds the teacher.
+    Formulas: docs/mathematics.md, 7.
     """
 
     student_ids: IntArray
@@ -90,9 +91,10 @@ class Score:
 class Distributions:
     """The teacher's distribution over the next student token, at every position of a text.
 
-    logprobs: float32 [n + 1, student width], natural logarithms, not normalised any further; row i follows
-    s_1..s_i. End-of-text is at the student's first end-of-text id; other special tokens are −inf.
-    undecided_mass: float32 [n + 1].
+    student_ids: int64 [n], without end-of-text. logprobs: float32 [n + 1, student width] on the CPU, natural
+    logarithms, not normalised any further; row i follows s_1..s_i, and is all −inf where that has probability zero.
+    End-of-text is at the student's first end-of-text id; other special tokens are −inf. undecided_mass: float32
+    [n + 1], 0 in the regimes "same" and "subset". docs/mathematics.md, fact 19.
     """
 
     student_ids: IntArray
@@ -102,7 +104,10 @@ class Distributions:
 
 @dataclass(frozen=True, eq=False)
 class NextToken:
-    """The distribution over one next student token: float64 [student width], natural logarithms, with bounds."""
+    """The distribution over one next student token: float64 [student width] on the CPU, natural logarithms.
+
+    lower, upper: its bounds, equal to it where nothing is undecided. Special tokens as in `Distributions`.
+    """
 
     logprobs: torch.Tensor
     lower: torch.Tensor

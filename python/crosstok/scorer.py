@@ -30,16 +30,17 @@ DENSE_BYTES = 1 << 30
 
 
 class Scorer:
-    """What a teacher thinks of student tokens (design.md, sections 2 and 5).
+    """What a teacher thinks of student tokens (docs/mathematics.md, 1 and 7).
 
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
     the non-canonical mass). method: "auto", exact where nothing is undecided, which is everywhere in the regimes
     "same" and "subset"; others are not available yet. tolerance, max_rows: no effect where nothing is undecided.
     temperature divides the teacher's logits before anything else. width: of the student's logits, for padded heads.
-    num_threads: of the planner, 0 or None for all cores.
+    num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the student's
+    vocab_size), timings.
 
     Raises PlanError for a pair in the general regime, TeacherError for a teacher whose rows are narrower than its
-    tokenizer's vocabulary.
+    tokenizer's vocabulary, ValueError for an option that is not one of these.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Scorer:
 
         prompts: None (each text starts a document) or for each text a sequence of teacher ids, or None. ended: whether
         end-of-text follows; False for a cut-off completion. Raises TextError for a text that is not admissible and
-        TeacherError for one that the teacher cannot read, naming it.
+        TeacherError for one that the teacher cannot read, naming it; ValueError where the numbers of texts, prompts
+        and flags differ, TypeError for a single text.
         """
         return list(self.iter_scores(texts, prompts, ended))
 
@@ -111,7 +113,10 @@ class Scorer:
     def distributions(
         self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
     ) -> list[Distributions]:
-        """The teacher's distribution over the next student token, at every position of each text."""
+        """The teacher's distribution over the next student token, at every position of each text.
+
+        n + 1 rows whatever ``ended`` is. top_k: not available yet. Raises what `score` raises.
+        """
         return list(self.iter_distributions(texts, prompts, ended, top_k))
 
     def iter_distributions(
@@ -139,7 +144,8 @@ class Scorer:
         """The distribution over the student token after ``student_ids``.
 
         prompt: None (the text starts a document) or teacher ids. Raises NotCanonicalError where no text has such a
-        student encoding, ZeroProbabilityError where the teacher gives it none.
+        student encoding (end-of-text ids are in none), ZeroProbabilityError where the teacher gives it no
+        probability, TeacherError where it cannot read the prompt.
         """
         ids = ids_array(student_ids)
         start = prompt is None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from crosstok import _core
 from crosstok.errors import TextError
 from crosstok.pretrained import Source, find
-from crosstok.ragged import IntArray, Ragged, ids_array
+from crosstok.ragged import IntArray, Ragged, ids_array, one_id
 
 
 class Tokenizer:
@@ -33,12 +33,16 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:
-        """Read a tokenizer.json. Raises UnsupportedTokenizerError naming the field that is not supported."""
+        """Read a tokenizer.json.
+
+        Raises UnsupportedTokenizerError, naming the field, for what is not supported, ValueError for a malformed
+        file, OSError where it cannot be read.
+        """
         return cls(_core.Tokenizer(Path(path).read_bytes()))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Tokenizer:
-        """Read the content of a tokenizer.json."""
+        """Read the content of a tokenizer.json. Raises UnsupportedTokenizerError and ValueError as `from_file`."""
         return cls(_core.Tokenizer(text.encode() if isinstance(text, str) else text))
 
     @classmethod
@@ -47,7 +51,11 @@ class Tokenizer:
 
         A directory (or hub id) means its tokenizer.json as it stands; a transformers tokenizer means its
         ``backend_tokenizer``, which need not be the same (transformers rebuilds some). The ids that end a text
-        are the chat template's end-of-turn token, those of generation_config.json, and the ``eos_token``.
+        are, in this order, the chat template's end-of-turn token, the ``eos_token``, and those of
+        generation_config.json (which a transformers tokenizer does not know).
+
+        Raises UnsupportedTokenizerError where there is no tokenizer.json, or one that is not supported, ValueError
+        where it is malformed.
         """
         found: Source = find(source)
         core = _core.Tokenizer(found.tokenizer_json)
@@ -70,12 +78,12 @@ class Tokenizer:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a text, as far as known; the first stands for the event."""
+        """Ids that end a text, as far as `from_pretrained` saw any; the first stands for the event."""
         return self._eos_ids
 
     @property
     def bos_id(self) -> int | None:
-        """The id that a text without prompt begins with, if there is one."""
+        """The id that a text without prompt begins with; None: it begins with an end-of-text id instead."""
         return self._bos_id
 
     @property
@@ -84,7 +92,7 @@ class Tokenizer:
         return self._core.special_ids
 
     def encode(self, text: str | bytes, start: bool = False) -> IntArray:
-        """Ids of a text, int64 [n], equal to Hugging Face's for completion text (design.md, section 2).
+        """Ids of a text, int64 [n], equal to Hugging Face's for completion text (docs/mathematics.md, 1).
 
         No special token is added, and text that spells one is ordinary text. Raises TextError for invalid
         UTF-8 and for text that the vocabulary cannot spell.
@@ -92,57 +100,83 @@ class Tokenizer:
         return self._core.encode(to_text(text), start)
 
     def encode_batch(self, texts: Sequence[str | bytes], start: bool = False, num_threads: int = 0) -> Ragged:
-        """Ids of several texts, in parallel (0 threads: as many as the machine has)."""
+        """Ids of several texts, int64, in order.
+
+        On ``num_threads`` threads (0: as many as the machine has) where the texts have 64 KiB or more together.
+        Raises TextError, as `encode` does, with the index of the first text that is to blame, and TypeError for a
+        single text.
+        """
         if isinstance(texts, (str, bytes)):
             raise TypeError("texts must be a list of texts, not one text")
         decoded = [to_text(text, index) for index, text in enumerate(texts)]
         return Ragged(*self._core.encode_batch(decoded, start, num_threads))
 
     def decode(self, ids: Sequence[int] | IntArray) -> bytes:
-        """Concatenate the tokens' bytes. A dummy prefix is included; no decoder of tokenizer.json is run."""
+        """Concatenate the tokens' bytes. A dummy prefix is included; no decoder of tokenizer.json is run.
+
+        Raises ValueError for an id that no token has.
+        """
         return self._core.decode(ids_array(ids))
 
     def token_bytes(self, id: int) -> bytes:
-        """Bytes of one token; of a special token, its content. An unused id has none."""
-        return self._core.token_bytes(int(id))
+        """Bytes of one token; of a special token, its content. An unused id has none.
+
+        Raises ValueError for an id that is not one of the vocabulary's.
+        """
+        return self._core.token_bytes(one_id(id))
 
     def normalize(self, text: str) -> str:
-        """What the normalizer makes of a text, without dummy prefix; admissible texts come back unchanged."""
-        return self._core.normalize(text)
+        """What the normalizer makes of a text, without dummy prefix; admissible texts come back unchanged.
+
+        Raises TextError for a text that has no UTF-8 encoding.
+        """
+        return self._core.normalize(to_text(text))
 
     def check_admissible(self, text: str | bytes, start: bool = False) -> None:
-        """Raise TextError, with byte offset and reason, unless the text is admissible (design.md, section 2)."""
+        """Raise TextError, with byte offset and reason, unless the text is admissible (docs/mathematics.md, 1)."""
         self._core.check_admissible(to_text(text), start)
 
     def is_canonical(
         self, ids: Sequence[int] | IntArray, complete: bool = False, start: bool = False
     ) -> bool:
-        """Whether some admissible text has an encoding that starts with ``ids`` (``complete``: that is ``ids``)."""
+        """Whether some admissible text has an encoding that starts with ``ids`` (``complete``: that is ``ids``).
+
+        False for ids that stand in no encoding, special ones and those beyond the vocabulary among them; raises
+        ValueError for a negative id. docs/mathematics.md, 4.
+        """
         return self._core.is_canonical(ids_array(ids), complete, start)
 
     def canonical_next(self, ids: Sequence[int] | IntArray, start: bool = False) -> npt.NDArray[np.bool_]:
         """bool [vocab_size]: tokens with which ``ids`` is still a canonical prefix; special tokens never.
 
-        Raises NotCanonicalError if ``ids`` is none itself.
+        Raises NotCanonicalError if ``ids`` is none itself, ValueError for a negative id. End-of-text is not told
+        here: it may follow where ``is_canonical(ids, complete=True)``.
         """
         return self._core.canonical_next(ids_array(ids), start)
 
     def merge_dag(self, id: int) -> list[tuple[int, int, int]]:
-        """(token, left, right) of a token's own derivation: root first, leaves omitted."""
-        return self._core.merge_dag(int(id))
+        """(token, left, right) of a token's own derivation: root first, each token once, leaves omitted.
+
+        Empty for a token that no merge reaches. Raises ValueError for an id that is not one of the vocabulary's.
+        docs/mathematics.md, 2.
+        """
+        return self._core.merge_dag(one_id(id))
 
     def covers(self, prefix: bytes) -> list[IntArray]:
         """Every byte cover of ``prefix``: the canonical e that spell it, but not without their last token.
 
-        Explicit, so for people, tests and tiny cases: a short prefix of a real vocabulary has thousands.
+        Each int64 [tokens], for texts that continue something (``start=False``); none where no text starts with
+        ``prefix``, and the empty sequence alone for the empty prefix. Explicit, so for people, tests and tiny
+        cases: a short prefix of a real vocabulary has thousands. docs/mathematics.md, 5.
         """
         return self._core.covers(bytes(prefix))
 
     def first_merges(self, n: int) -> Tokenizer:
-        """The tokenizer with the first ``n`` merges only (design.md, fact 5); ids are renumbered.
+        """The tokenizer with the first ``n`` merges only (docs/mathematics.md, fact 16); ids are renumbered.
 
+        Kept are the tokens that no merge makes and the n, or all, that merging reaches by the merges of lowest rank.
         Added and special tokens stay, ``ignore_merges`` is switched off, and the ids that begin and end a text
-        are carried over. With ``n`` of all merges it encodes as this one does.
+        are carried over. With ``n`` of all merges it encodes as this one does, ``ignore_merges`` aside.
         """
         core, new_ids = self._core.first_merges(n)  # special tokens are always kept
         bos = None if self._bos_id is None else int(new_ids[self._bos_id])

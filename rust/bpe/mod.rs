@@ -1,7 +1,7 @@
 //! Byte-pair encoding: the merge table, the merge loop and every token's own derivation.
 //!
-//! A token's *own merge* is the last merge that BPE really runs on that token's symbols (design.md, fact 5). A span of
-//! symbols that never merges across its ends evolves as if it stood alone, so whatever BPE builds inside a
+//! A token's *own merge* is the last merge that BPE really runs on that token's symbols (docs/mathematics.md, fact 2).
+//! A span of symbols that never merges across its ends evolves as if it stood alone, so whatever BPE builds inside a
 //! longer text it builds by own merges only. That is why one merge per token is kept although a vocabulary
 //! may list a dozen.
 

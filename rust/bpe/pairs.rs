@@ -1,4 +1,4 @@
-//! Which tokens may stand side by side inside one pretoken (design.md, fact 2).
+//! Which tokens may stand side by side inside one pretoken (docs/mathematics.md, facts 3 and 4).
 //!
 //! A sequence of reachable tokens is what BPE makes of its bytes iff this holds for every adjacent pair. A pair is broken iff
 //! two symbols that touch, one on the right spine of the left token and one on the left spine of the right token, live at the
@@ -88,6 +88,7 @@ pub struct PairIndex {
 }
 
 impl PairIndex {
+    /// Tables of the size of the vocabulary and the merge list.
     pub fn new(bpe: &Bpe) -> Self {
         let size = bpe.own.len();
         let proper = |id: u32| bpe.proper[id as usize];

@@ -45,6 +45,7 @@ impl AddedState {
     }
 }
 
+/// The two searches of a tokenizer, over text whose end is open.
 #[derive(Debug)]
 pub struct AddedAutomaton {
     raw: Matcher,

@@ -1,4 +1,4 @@
-//! Which token sequences can stand at the start of the encoding of some text (design.md, section 2 and fact 1).
+//! Which token sequences can stand at the start of the encoding of some text (docs/mathematics.md, section 4).
 //!
 //! Canonicality is a conjunction, and each part keeps a small state of its own in a [`Branch`]: pairs inside a pretoken
 //! (`bpe::pairs`), pretoken boundaries (`pretoken::boundaries`), whole-pretoken look-up ([`whole`]), added tokens
@@ -46,6 +46,7 @@ pub struct Canonical {
 pub type State = Branches;
 
 impl Canonical {
+    /// Fails (unsupported) where a pattern leaves too much undecided, or an added token is too long.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self> {
         let boundaries =
             tokenizer.pretokenizer.boundaries().map_err(|reason| Error::unsupported("pre_tokenizer", reason))?;
@@ -81,7 +82,7 @@ impl Canonical {
         state.iter().any(|branch| self.branch_complete(branch))
     }
 
-    /// The state after a sequence; the error tells how much of it is canonical.
+    /// The state after a sequence. The error (not canonical) tells the length of the shortest prefix that is not.
     pub fn state_after(&self, ids: &[u32], start: bool) -> Result<State> {
         let mut state = self.start(start);
         for (at, &id) in ids.iter().enumerate() {

@@ -20,12 +20,15 @@ pub enum Fed {
 }
 
 impl Partial {
+    /// No byte: a character begins.
     pub const NONE: Self = Self { bytes: [0; 3], len: 0 };
 
+    /// Whether a character begins.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
+    /// The next byte of the character.
     pub fn feed(self, byte: u8) -> Fed {
         let mut all = [0; 4];
         all[..self.len as usize].copy_from_slice(&self.bytes[..self.len as usize]);
@@ -49,6 +52,7 @@ impl Partial {
 pub struct Completions(FxHashMap<Partial, ClassSet>);
 
 impl Completions {
+    /// From the class of every character.
     pub fn new(class_of: impl Fn(char) -> Class) -> Self {
         let mut all: FxHashMap<Partial, ClassSet> = FxHashMap::default();
         // Characters that share all but their last byte: 64 in a row.

@@ -21,6 +21,7 @@ pub enum Use {
 /// The shape of one token.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// How it can be used, matching aside.
     pub usable: Use,
     /// Matched in the text before all else (an added token that is not special).
     pub matched: bool,
@@ -35,6 +36,7 @@ pub struct Shape {
 /// Shapes of all tokens, with their class strings shared.
 #[derive(Debug)]
 pub struct Shapes {
+    /// By id.
     pub shape: Vec<Shape>,
     /// Distinct class strings, flat.
     data: Vec<Class>,
@@ -42,6 +44,7 @@ pub struct Shapes {
 }
 
 impl Shapes {
+    /// Reads every token once.
     pub fn new(tokenizer: &Tokenizer) -> Self {
         let mut shapes = Self { shape: Vec::new(), data: Vec::new(), offsets: vec![0] };
         let mut number: FxHashMap<Vec<Class>, u32> = FxHashMap::default();
@@ -54,6 +57,7 @@ impl Shapes {
         shapes
     }
 
+    /// The shape of a token; none for an id beyond the vocabulary.
     pub fn get(&self, id: u32) -> Option<&Shape> {
         self.shape.get(id as usize)
     }

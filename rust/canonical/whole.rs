@@ -19,6 +19,7 @@ impl WholeState {
     pub const CLOSED: Self = Self(u32::MAX - 1);
 }
 
+/// The trie of sequences that must not be whole pretokens; empty without `ignore_merges`.
 #[derive(Debug, Default)]
 pub struct WholePretokens {
     next: FxHashMap<(u32, u32), u32>,
@@ -27,6 +28,7 @@ pub struct WholePretokens {
 }
 
 impl WholePretokens {
+    /// What merging makes of every token that it does not reach.
     pub fn new(tokenizer: &Tokenizer) -> Self {
         let mut all = Self { next: FxHashMap::default(), forbidden: vec![false] };
         if !tokenizer.ignore_merges {

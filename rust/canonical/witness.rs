@@ -1,4 +1,4 @@
-//! The witness: a prefix is canonical only if something completes it (design.md, fact 1).
+//! The witness: a prefix is canonical only if something completes it (docs/mathematics.md, fact 8).
 //!
 //! Nearly every branch may end at once and is its own witness. For the rest the graph of branches is searched until one that
 //! may end is found. What was learned is kept: which branches have a witness, and the continuations that served, since what
@@ -20,6 +20,7 @@ const MAX_KNOWN: usize = 1 << 18;
 /// Continuations remembered for a token.
 const MAX_HINTS: usize = 4;
 
+/// What was learned about branches, and the tokens to try.
 #[derive(Debug)]
 pub struct Witnesses {
     known: Cache<FxHashMap<Branch, bool>>,
@@ -36,6 +37,7 @@ pub struct Witnesses {
 }
 
 impl Witnesses {
+    /// Nothing learned yet.
     pub fn new(tokenizer: &Tokenizer, shapes: &Shapes) -> Self {
         let mut usable: Vec<u32> = (0..tokenizer.vocab_size as u32).collect();
         usable.sort_by_key(|&id| tokenizer.bytes.get(id).len());

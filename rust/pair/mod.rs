@@ -14,15 +14,20 @@ use crate::sync::Lazy;
 /// Two tokenizers, and what their relation allows.
 #[derive(Debug)]
 pub struct Pair {
+    /// The teacher's tokenizer.
     pub teacher: Arc<SharedTokenizer>,
+    /// The student's.
     pub student: Arc<SharedTokenizer>,
+    /// Ids that end a text for the teacher; special tokens, at least one.
     pub teacher_eos: Vec<u32>,
+    /// The same for the student.
     pub student_eos: Vec<u32>,
     verdict: Verdict,
     tables: Lazy<Result<Arc<Tables>>>,
 }
 
 impl Pair {
+    /// Compares the two. Fails (invalid) for ids that are not special tokens, or none.
     pub fn new(
         teacher: Arc<SharedTokenizer>,
         student: Arc<SharedTokenizer>,
@@ -41,6 +46,7 @@ impl Pair {
         Ok(Self { teacher, student, teacher_eos, student_eos, verdict, tables: Lazy::default() })
     }
 
+    /// What their relation is.
     pub fn regime(&self) -> Regime {
         self.verdict.regime
     }
@@ -50,7 +56,7 @@ impl Pair {
         &self.verdict.reason
     }
 
-    /// The tables, made at the first call.
+    /// The tables, made at the first call. Fails (plan) in the general regime.
     pub fn tables(&self) -> Result<Arc<Tables>> {
         let make = || {
             if self.regime() == Regime::General {

@@ -1,4 +1,4 @@
-//! Which relation two tokenizers have (design.md, fact 5).
+//! Which relation two tokenizers have (docs/mathematics.md, section 6).
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -12,10 +12,12 @@ pub enum Regime {
     Same,
     /// The student's merges are the first merges of the teacher's.
     Subset,
+    /// Anything else.
     General,
 }
 
 impl Regime {
+    /// As Python has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Same => "same",
@@ -32,6 +34,7 @@ pub struct Verdict {
     pub reason: String,
 }
 
+/// Finds the regime, from what the files hold.
 pub fn compare(teacher: &Tokenizer, student: &Tokenizer) -> Verdict {
     match related(teacher, student) {
         Ok((regime, reason)) => Verdict { regime, reason },
@@ -42,6 +45,9 @@ pub fn compare(teacher: &Tokenizer, student: &Tokenizer) -> Verdict {
 /// "same" or "subset" with the reason; otherwise the first difference found.
 fn related(teacher: &Tokenizer, student: &Tokenizer) -> Result<(Regime, String), String> {
     same_surroundings(teacher, student)?;
+    if let Some(id) = merged_special(student) {
+        return Err(format!("merges make the student's special token {id}"));
+    }
     let (kept, of) = common_merges(teacher, student)?;
     if whole_has_effect(student) {
         let alike = kept == of && same_whole(teacher, student);
@@ -88,6 +94,13 @@ fn same_surroundings(teacher: &Tokenizer, student: &Tokenizer) -> Result<(), Str
     Ok(())
 }
 
+/// A special (or the unknown) token that merging makes of a text's symbols: texts that hold it are not admissible.
+fn merged_special(tokenizer: &Tokenizer) -> Option<u32> {
+    let refused = |&id: &u32| matches!(tokenizer.kind[id as usize], TokenKind::Special | TokenKind::Unk);
+    let made = |&id: &u32| tokenizer.bpe.reachable.get(id as usize) == Some(&true);
+    (0..tokenizer.vocab_size as u32).find(|id| refused(id) && made(id))
+}
+
 /// What the symbols of a tokenizer stand for.
 #[derive(PartialEq, Eq)]
 struct Alphabet {
@@ -125,10 +138,13 @@ fn hiding(stage: &Stage) -> FxHashSet<&[u8]> {
     special
 }
 
-/// Whether some added token is matched in one text and, hidden by a special token, merged in another: in a student's
-/// tokens the two differ.
+/// Whether some added token is matched in one text and, hidden by a special token, merged or looked up whole in another:
+/// in a student's tokens the two differ.
 fn has_two_spellings(teacher: &Tokenizer) -> bool {
-    let merged = |id: u32| teacher.bpe.reachable.get(id as usize) == Some(&true);
+    let merged = |id: u32| {
+        let reached = teacher.bpe.reachable.get(id as usize) == Some(&true);
+        reached || teacher.whole_pretoken(teacher.bytes.get(id)) == Some(id)
+    };
     [&teacher.added.raw, &teacher.added.normalized]
         .into_iter()
         .any(|stage| !hiding(stage).is_empty() && stage.patterns.iter().any(|p| !p.special && merged(p.id)))

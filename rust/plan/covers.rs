@@ -10,10 +10,13 @@ use crate::spelling::Tables;
 /// Relative covers of every prefix of several student sequences, flat.
 #[derive(Debug, Default)]
 pub struct Covers {
+    /// Token and parent of each node, numbered through all texts; −1 and −1 at a text's root, its first.
     pub node_token: Vec<i64>,
+    /// See `node_token`.
     pub node_parent: Vec<i64>,
     /// A cover is a node, or (token not −1) a node with one more token.
     pub cover_node: Vec<i64>,
+    /// See `cover_node`; end-of-text ends a complete text.
     pub cover_token: Vec<i64>,
     /// Where each position's covers begin; positions 0..=n of every text.
     pub position_ptr: Vec<i64>,
@@ -23,7 +26,8 @@ pub struct Covers {
 
 const PURPOSE: Purpose = Purpose { start: false, every_node: false, end_rows: false };
 
-/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts.
+/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts. Fails (plan) in the
+/// general regime, and where there are more than `max_covers` in all.
 pub fn enumerate(pair: &Pair, texts: &[Vec<u32>], max_covers: Option<usize>, threads: usize) -> Result<Covers> {
     let tables = pair.tables()?;
     let eos = |id: &u32| pair.student_eos.contains(id);

@@ -1,5 +1,5 @@
 //! Plans: which teacher rows a text's student tokens need, and which of their entries make up each probability
-//! (design.md, section 4).
+//! (docs/mathematics.md, facts 17 and 18).
 //!
 //! Every canonical prefix that ends exactly at a student boundary is a *node*; nodes form a tree. A relative cover of
 //! s_1..s_i is a node at an earlier boundary with one more token that reaches s_i or goes beyond it, so P(s_1..s_i) is a sum over
@@ -40,7 +40,9 @@ pub struct Plan {
     pub student_ptr: Vec<i64>,
     /// Where each text's nodes begin; the first of them is its root.
     pub node_ptr: Vec<i64>,
+    /// Teacher token and parent of each node, −1 and −1 at roots; parents come first.
     pub node_token: Vec<i64>,
+    /// See `node_token`.
     pub node_parent: Vec<i64>,
     /// How many student tokens a node spells.
     pub node_depth: Vec<i64>,
@@ -57,7 +59,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans for texts that are given by their student ids (no end-of-text among them).
+    /// Plans for texts that are given by their student ids (no end-of-text among them), with one purpose each. Fails
+    /// (plan) in the general regime.
     pub fn new(pair: &Pair, texts: &[Vec<u32>], purposes: &[Purpose], threads: usize) -> Result<Self> {
         let tables = pair.tables()?;
         let trees = map_blocks(texts.len(), 1, threads, |block| {
@@ -109,7 +112,8 @@ impl Plan {
         self.node_ptr.push(self.node_token.len() as i64);
     }
 
-    /// Writes the canonical next tokens of `nodes` as rows of `width` flags, one byte each.
+    /// Writes the canonical next tokens of `nodes` as rows of `width` flags, one byte each, by id. Fails (plan) where
+    /// `width` leaves out a token that can stand in an encoding.
     pub fn masks(&self, nodes: &[i64], width: usize, threads: usize) -> Result<Vec<u8>> {
         if let Some(&top) = self.tables.spelling.tokens().iter().max()
             && top as usize >= width

@@ -5,8 +5,10 @@ use crate::spelling::{Range, Tables};
 
 use super::Purpose;
 
+/// A canonical prefix that ends at a student boundary.
 #[derive(Debug)]
 pub struct Node {
+    /// Its last token, and the node without it; none at the root.
     pub token: Option<u32>,
     pub parent: Option<usize>,
     /// Student tokens spelled.
@@ -22,6 +24,7 @@ pub struct Crossing {
     pub depth: usize,
 }
 
+/// The nodes of one text, parents first, and what crosses from them, by node, then depth.
 #[derive(Debug, Default)]
 pub struct Tree {
     pub nodes: Vec<Node>,

@@ -1,4 +1,4 @@
-//! Boundaries that text to come may still move (pretokenizers.md, "One mechanism").
+//! Boundaries that text to come may still move (docs/mathematics.md, section 3).
 //!
 //! A state is what is guessed and what is owed. Reading a character one decides whether a piece ends before it
 //! ([`Step::Cut`]) or not ([`Step::Join`]). A cut is possible where the open piece matches; the threads that the matcher
@@ -64,6 +64,7 @@ impl Boundaries {
     /// The state before any character; nothing is open.
     pub const START: State = State(0);
 
+    /// From the programs of the layers, outermost first. Fails where there are too many states.
     pub fn new(programs: &[Program], classes: usize) -> Result<Self, String> {
         let start = vec![Layer { mode: Mode::Start, obligations: Vec::new() }; programs.len()];
         let mut number: FxHashMap<Layers, u32> = FxHashMap::default();

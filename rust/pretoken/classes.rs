@@ -92,6 +92,7 @@ impl Classes {
         Ok(Self { page_of, pages, signatures, example })
     }
 
+    /// How many classes there are.
     pub fn len(&self) -> usize {
         self.signatures.len()
     }
@@ -100,6 +101,7 @@ impl Classes {
         self.signatures.is_empty()
     }
 
+    /// The class of a character.
     #[inline]
     pub fn of(&self, c: char) -> Class {
         let point = c as usize;

@@ -2,10 +2,11 @@
 //!
 //! The grammar is what published tokenizers use: alternation, groups, `(?i:…)`, classes, greedy quantifiers, and lookahead
 //! over one class. Everything else is refused by name, so that no construct is ever read with another meaning. Sets of
-//! characters come from `regex-syntax`, which agrees with Hugging Face on every code point (pretokenizers.md).
+//! characters come from `regex-syntax`, which agrees with Hugging Face on every code point.
 
 use regex_syntax::hir::{Class as HirClass, ClassUnicode, ClassUnicodeRange, HirKind};
 
+/// A parsed pattern.
 #[derive(Debug, Clone)]
 pub enum Node {
     Class(ClassUnicode),

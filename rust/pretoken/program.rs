@@ -22,6 +22,7 @@ enum Leaf {
     Match,
 }
 
+/// A compiled pattern.
 #[derive(Debug)]
 pub struct Program {
     leaves: Vec<Leaf>,
@@ -40,6 +41,7 @@ pub struct Resolved {
 }
 
 impl Program {
+    /// `classes` must tell the pattern's sets apart. Fails for a pattern that is too long.
     pub fn compile(node: &Node, classes: &Classes) -> Result<Self, String> {
         let mut builder = Builder { classes, instructions: Vec::new() };
         builder.emit(node);

@@ -21,6 +21,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
+    /// Makes the table. Fails where it would be too large.
     pub fn new(program: &Program, classes: usize) -> Result<Self, String> {
         let width = classes + 1;
         let mut number: FxHashMap<Vec<Thread>, u32> = FxHashMap::default();

@@ -134,6 +134,7 @@ pub struct CoverBatch {
 
 arrays!(CoverBatch { node_token, node_parent, cover_node, cover_token, position_ptr, text_ptr });
 
+/// Relative covers of every prefix of several student sequences; too many are a `PlanError`.
 #[pyfunction]
 pub fn enumerate_covers<'py>(
     py: Python<'py>,

@@ -113,7 +113,7 @@ pub(super) fn check_ids(tokens: &[AddedToken], ids: &FxHashMap<&str, u32>) -> Re
 /// Builds the matchers. `has_prefix`: a dummy prefix exists, which `tokenizers` puts before every piece between added tokens.
 pub(super) fn build(tokens: &[AddedToken], normalizer: &Normalizer, has_prefix: bool) -> Result<AddedTokens> {
     let (mut raw, mut normalized) = (Vec::new(), Vec::new());
-    let mut seen = FxHashMap::default();
+    let (mut seen, mut alike) = (FxHashMap::default(), FxHashMap::default());
     for (i, token) in tokens.iter().enumerate() {
         if token.content.is_empty() || seen.insert(token.content.as_str(), i).is_some() {
             continue;
@@ -125,6 +125,14 @@ pub(super) fn build(tokens: &[AddedToken], normalizer: &Normalizer, has_prefix: 
             if token.normalized { normalizer.apply(&token.content).into_owned() } else { token.content.clone() };
         if needle.is_empty() {
             continue;
+        }
+        if token.normalized
+            && let Some(first) = alike.insert(needle.clone(), i)
+            && !(token.special && tokens[first].special)
+        {
+            // `tokenizers` finds the one or the other, by the order of a hash map.
+            let reason = format!("normalized, it is the same as added_tokens[{first}].content");
+            return Err(Error::unsupported(format!("added_tokens[{i}].content"), reason));
         }
         let content = match normalizer.replace {
             Some(marker) if token.normalized => needle.replace(marker, " "),
@@ -277,6 +285,20 @@ mod tests {
         let mut cut = Vec::new();
         added.raw.cut("a<s>b", |range, id| cut.push((range, id)));
         assert_eq!(cut, [(0..5, None)]);
+    }
+
+    #[test]
+    fn contents_that_normalize_alike_are_refused() {
+        let normalizer = Normalizer { nfc: true, ..Normalizer::default() };
+        let two = |special| {
+            ["\u{e9}", "e\u{301}"]
+                .map(|content| AddedToken { normalized: true, ..token(content.len() as u32, content, special) })
+        };
+        assert!(build(&two(true), &normalizer, false).is_ok());
+        match build(&two(false), &normalizer, false) {
+            Err(Error::Unsupported { field, .. }) => assert_eq!(field, "added_tokens[1].content"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A tokenizer cut down to its first merges (design.md, fact 5), as a tokenizer.json that Hugging Face loads.
+//! A tokenizer cut down to its first merges (docs/mathematics.md, fact 16), as a tokenizer.json that Hugging Face loads.
 //!
 //! A plain cut of the merge list does not load where a token has several derivations or a merge's parts come later.
 //! So *tokens* are kept: the pieces that no merge makes and the n tokens whose own merge ranks lowest; then every

@@ -1,4 +1,4 @@
-//! Decoding, and which texts are admissible (design.md, section 2).
+//! Decoding, and which texts are admissible (docs/mathematics.md, section 1).
 
 use super::{Dummy, TokenKind, Tokenizer};
 use crate::error::{Error, Result};

@@ -16,6 +16,7 @@ which `safe_prefixes` lists.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -28,6 +29,14 @@ from tokenizers import Tokenizer
 from . import toys
 
 Ids = tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(spec: str) -> tuple[Tokenizer, dict[str, Ids | None]]:
+    """Hugging Face's tokenizer of a file, and what `encode_all` has found so far: a file is often asked twice."""
+    tokenizer = Tokenizer.from_str(spec)
+    tokenizer.encode_special_tokens = True
+    return tokenizer, {}
 
 
 class BruteTokenizer:
@@ -50,16 +59,14 @@ class BruteTokenizer:
             part["type"] == "Metaspace" for part in toys.pretokenizers(spec)
         )
         self._forms = [part["type"] for part in toys.normalizers(spec) if part["type"].startswith("NF")]
-        self._hf = Tokenizer.from_str(json.dumps(spec if self.dummy else toys.without_dummy_prefix(spec)))
-        self._hf.encode_special_tokens = True
-        self._encoded: dict[str, Ids | None] = {}
+        self._hf, self._encoded = _loaded(json.dumps(spec if self.dummy else toys.without_dummy_prefix(spec)))
         self._stems: dict[bytes, dict[str, Ids]] = {}
 
     # --- texts ---
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """Concatenation of the tokens' bytes, dummy prefix included."""
-        return b"".join(self.token_bytes[token] for token in ids)
+        return b"".join(map(self.token_bytes.__getitem__, ids))
 
     def text_bytes(self, ids: Sequence[int]) -> bytes | None:
         """The part of a text that `ids` spell: `decode` without the dummy prefix. None if that prefix is
@@ -76,7 +83,7 @@ class BruteTokenizer:
             return None
         if self._forms and self._hf.normalizer.normalize_str(text) != text:
             return None
-        if any(token in self.special for token in ids):
+        if not self.special.isdisjoint(ids):
             return None
         # An empty text has no dummy prefix in Hugging Face. A text whose own space was taken for the dummy
         # prefix (Metaspace) decodes to itself without one, and is not admissible: its ids are those of the
@@ -95,7 +102,18 @@ class BruteTokenizer:
 
     def encode(self, text: str) -> Ids | None:
         """The encoding of an admissible text; None if the text is not admissible."""
-        return self.encode_all([text])[text]
+        if text not in self._encoded:
+            self.encode_all([text])
+        return self._encoded[text]
+
+    def reaching(self, encoding: Ids, size: int) -> int:
+        """How many tokens of an admissible encoding it takes to spell the first `size` bytes of its text."""
+        wanted = size + self.dummy if size else 0
+        count = spelled = 0
+        while spelled < wanted:
+            spelled += len(self.token_bytes[encoding[count]])
+            count += 1
+        return count
 
     def raw_encode(self, text: str) -> Ids:
         """What Hugging Face gives, admissible or not."""
@@ -164,14 +182,8 @@ class BruteTokenizer:
         shortest one whose bytes reach the end of `prefix`. The covers are all that occur. (With start=True
         the dummy prefix does not count, so that `covers(b"")` is `{()}` there too.)
         """
-        found: set[Ids] = set()
-        for encoding in self.texts_from(prefix).values():
-            for length in range(len(encoding) + 1):
-                spelled = self.text_bytes(encoding[:length])
-                if spelled is not None and len(spelled) >= len(prefix):
-                    found.add(encoding[:length])
-                    break
-        return found
+        encodings = self.texts_from(prefix).values()
+        return {encoding[: self.reaching(encoding, len(prefix))] for encoding in encodings}
 
 
 def complete(stem: bytes, chars: Sequence[str]) -> list[str]:

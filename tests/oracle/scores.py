@@ -13,6 +13,7 @@ for students with one token a byte, nothing ever is.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -69,16 +70,27 @@ class BrutePair:
         self.teacher = teacher
         self.student = student
         self.look = look
-        self._student_of: dict[bytes, dict[str, Ids]] = {}
+        self._pairs: dict[bytes, dict[str, tuple[Ids, Ids]]] = {}
         self._splits: dict[tuple[Ids, bool], Split] = {}
+        self._following: dict[Ids, list[int]] = {}
 
     def texts_from(self, stem: bytes) -> dict[str, tuple[Ids, Ids]]:
         """Pair-admissible texts that start with `stem`, with the encodings of teacher and student."""
-        found = self.teacher.texts_from(stem)
-        if stem not in self._student_of:
+        if stem not in self._pairs:
+            found = self.teacher.texts_from(stem)
             encoded = self.student.encode_all(list(found))
-            self._student_of[stem] = {text: ids for text, ids in encoded.items() if ids is not None}
-        return {text: (found[text], ids) for text, ids in self._student_of[stem].items()}
+            self._pairs[stem] = {text: (found[text], ids) for text, ids in encoded.items() if ids is not None}
+        return self._pairs[stem]
+
+    def following(self, student_ids: Sequence[int]) -> list[int]:
+        """The student tokens that follow a student prefix in some pair-admissible text, in ascending order."""
+        s = tuple(student_ids)
+        if s not in self._following:
+            stem = self.student.text_bytes(s)
+            encodings = [] if stem is None else [sigma for _, sigma in self.texts_from(stem).values()]
+            longer = {sigma[len(s)] for sigma in encodings if len(sigma) > len(s) and sigma[: len(s)] == s}
+            self._following[s] = sorted(longer)
+        return self._following[s]
 
     def relative_covers(self, student_ids: Sequence[int], ended: bool = False) -> Split:
         """Minimal canonical prefixes and complete texts of the teacher that are *in* for the student prefix.
@@ -104,37 +116,27 @@ class BrutePair:
         stem = self.student.text_bytes(s)
         if stem is None:
             return split
-        texts = self.texts_from(stem)
-        reached: dict[Ids, list[bool]] = {}
-        for tau, sigma in texts.values():
-            for prefix in self._long_enough(tau, stem):
-                reached.setdefault(prefix, []).append(sigma[: len(s)] == s)
+        # Texts by the canonical prefix that their walk has come to, and whether σ(x) starts with s.
+        walks: dict[Ids, list[tuple[Ids, bool]]] = defaultdict(list)
+        for tau, sigma in self.texts_from(stem).values():
+            first = tau[: self.teacher.reaching(tau, len(stem))]
+            walks[first].append((tau, sigma[: len(s)] == s))
         deepest = min((len(text) for text in complete(stem, self.teacher.chars)), default=0)
         deepest += self.teacher.max_chars - self.look
-        for tau, sigma in texts.values():
-            for prefix in self._long_enough(tau, stem):
-                verdicts = reached[prefix]
-                if all(verdicts):
-                    split.covers.add((prefix, False))
-                    break
-                if not any(verdicts):
-                    break
-                if self._chars(prefix) > deepest:
-                    split.undecided.add(prefix)
-                    break
-            else:
-                if sigma[: len(s)] == s:
-                    split.covers.add((tau, True))
+        while walks:
+            prefix, texts = walks.popitem()
+            verdicts = {fits for _, fits in texts}
+            if verdicts == {True}:
+                split.covers.add((prefix, False))
+            elif verdicts == {True, False} and self._chars(prefix) > deepest:
+                split.undecided.add(prefix)
+            elif verdicts == {True, False}:
+                for tau, fits in texts:
+                    if tau != prefix:
+                        walks[tau[: len(prefix) + 1]].append((tau, fits))
+                    elif fits:
+                        split.covers.add((tau, True))
         return split
-
-    def _long_enough(self, tau: Ids, stem: bytes) -> list[Ids]:
-        """The prefixes of an encoding that spell at least `stem`, shortest first."""
-        prefixes = [tau[:length] for length in range(len(tau) + 1)]
-        return [
-            p
-            for p in prefixes
-            if (spelled := self.teacher.text_bytes(p)) is not None and len(spelled) >= len(stem)
-        ]
 
     def _chars(self, ids: Ids) -> int:
         """Characters begun by a teacher prefix."""
@@ -226,10 +228,7 @@ class BruteScorer:
         `student_eos`.
         """
         s = tuple(student_ids)
-        stem = self.pair.student.text_bytes(s)
-        encodings = [] if stem is None else [sigma for _, sigma in self.pair.texts_from(stem).values()]
-        longer = {sigma[len(s)] for sigma in encodings if len(sigma) > len(s) and sigma[: len(s)] == s}
-        found = {token: self.probability((*s, token)) for token in sorted(longer)}
+        found = {token: self.probability((*s, token)) for token in self.pair.following(s)}
         found[self.student_eos] = self.probability(s, ended=True)
         return found
 

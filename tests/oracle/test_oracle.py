@@ -25,13 +25,13 @@ def _make(
     """A spec from words: `pieces` and `merges` are blank-separated, a merge is written `left+right`; '<e>'
     gets the last id.
     """
-    spec = toys._spec(pieces.split(), pre_tokenizer, normalizer, **model)
+    spec = toys.bare_spec(pieces.split(), pre_tokenizer, normalizer, **model)
     vocab = spec["model"]["vocab"]
     for merge in merges.split():
         left, right = merge.split("+")
         spec["model"]["merges"].append([left, right])
         vocab.setdefault(left + right, len(vocab))
-    spec["added_tokens"].append({**toys._added("<e>", special=True), "id": len(vocab)})
+    spec["added_tokens"].append({**toys.added_token("<e>", special=True), "id": len(vocab)})
     return spec
 
 
@@ -39,7 +39,7 @@ def _names(spec: toys.Spec, names: str) -> tuple[int, ...]:
     return tuple(spec["model"]["vocab"][name] for name in names.split())
 
 
-QWEN = toys._sequence(toys._split(toys.QWEN), toys._byte_level(False))
+QWEN = toys.patterns(toys.QWEN)
 
 
 def test_qwen_prefix_that_no_round_trip_finds() -> None:
@@ -56,7 +56,7 @@ def test_qwen_prefix_that_no_round_trip_finds() -> None:
 
 def test_no_witness_no_prefix() -> None:
     """Design.md, fact 1: every pair and boundary of [a, ␣, ␣] is fine, yet nothing yields it."""
-    spec = _make("a Ġ 1", "Ġ+a Ġ+1 Ġ+Ġ", toys._byte_level(True))
+    spec = _make("a Ġ 1", "Ġ+a Ġ+1 Ġ+Ġ", toys.byte_level(True))
     brute = BruteTokenizer(spec, ["a", " ", "1"], 5)
     assert not brute.is_canonical(_names(spec, "a Ġ Ġ"))
     assert brute.is_canonical(_names(spec, "a Ġ Ġa"))
@@ -78,7 +78,7 @@ def test_whole_pretoken_look_up() -> None:
 
 def test_fallback_bytes_of_a_character_with_a_piece_are_not_canonical() -> None:
     spec = _make(
-        "<unk> <0xC3> <0xA9> <0xAA> é a", "", None, toys._replace(), unk_token="<unk>", byte_fallback=True
+        "<unk> <0xC3> <0xA9> <0xAA> é a", "", None, toys.replace(), unk_token="<unk>", byte_fallback=True
     )
     brute = BruteTokenizer(spec, ["é", "ê", "a"], 3)
     assert brute.encode("é") == _names(spec, "é")
@@ -89,15 +89,17 @@ def test_fallback_bytes_of_a_character_with_a_piece_are_not_canonical() -> None:
 
 
 def test_normalizer_and_added_tokens() -> None:
-    spec = _make("a Ì § ģ", "", toys._byte_level(False), {"type": "NFC"})
+    spec = _make("a Ì § ģ", "", toys.byte_level(False), {"type": "NFC"})
     assert {BYTES[byte] for byte in "\u0327\u0301".encode()} <= set(spec["model"]["vocab"])
     brute = BruteTokenizer(spec, ["a", toys.CEDILLA, toys.ACUTE], 3)
     assert brute.encode("a" + toys.CEDILLA) is not None
     assert brute.encode(toys.CEDILLA + toys.ACUTE) is not None
     assert brute.encode("a" + toys.CEDILLA + toys.ACUTE) is None  # Together they compose to á with a cedilla.
-    spec = _make("< a > b", "", toys._byte_level(False))
+    spec = _make("< a > b", "", toys.byte_level(False))
     for content, special in (("<a>", False), ("b<", True)):
-        spec["added_tokens"].append({**toys._added(content, special=special), "id": toys.vocab_size(spec)})
+        spec["added_tokens"].append(
+            {**toys.added_token(content, special=special), "id": toys.vocab_size(spec)}
+        )
     brute = BruteTokenizer(spec, ["<", "a", ">", "b"], 4)
     assert brute.encode("<a>") == (5,)
     assert not brute.is_canonical(_names(spec, "< a >"))
@@ -107,14 +109,14 @@ def test_normalizer_and_added_tokens() -> None:
 
 def test_dummy_prefix() -> None:
     spec = _make("<unk> ▁ a", "▁+a", None, {"type": "Sequence", "normalizers": []}, unk_token="<unk>")
-    spec["normalizer"]["normalizers"] = [{"type": "Prepend", "prepend": "▁"}, toys._replace()]
+    spec["normalizer"]["normalizers"] = [{"type": "Prepend", "prepend": "▁"}, toys.replace()]
     begun = BruteTokenizer(spec, ["a", " "], 4, start=True)
     inner = BruteTokenizer(spec, ["a", " "], 4)
     assert begun.encode("a a") == _names(spec, "▁a ▁a") and inner.encode("a a") == _names(spec, "a ▁a")
     assert begun.encode("") == () == inner.encode("") and begun.encode(" ") == _names(spec, "▁ ▁")
     assert begun.covers(b"") == {()} and begun.covers(b"a") == {_names(spec, "▁a")}
     assert not begun.is_canonical(_names(spec, "a")) and inner.is_canonical(_names(spec, "a"))
-    spec["normalizer"], spec["pre_tokenizer"] = None, toys._metaspace("first", True)
+    spec["normalizer"], spec["pre_tokenizer"] = None, toys.metaspace("first", True)
     begun = BruteTokenizer(spec, ["a", " "], 4, start=True)
     assert begun.encode("a") == _names(spec, "▁a") and begun.raw_encode(" a") == _names(spec, "▁a")
     assert begun.encode(" a") is None
@@ -122,8 +124,8 @@ def test_dummy_prefix() -> None:
 
 def test_byte_student_by_hand() -> None:
     """Teacher tokens a, b, ab: P("a") = q(a) + q(ab); after "a" the student's b can only come from ab."""
-    spec = _make("a b", "a+b", toys._byte_level(False))
-    student = _make("a b", "", toys._byte_level(False))
+    spec = _make("a b", "a+b", toys.byte_level(False))
+    student = _make("a b", "", toys.byte_level(False))
     rows: dict[tuple[int, ...], list[float]] = {(): [0.2, 0.3, 0.1, 0.4], (0,): [0.25, 0.5, 0.05, 0.2]}
     pair = BrutePair(BruteTokenizer(spec, ["a", "b"], 4), BruteTokenizer(student, ["a", "b"], 4))
     scorers = {
@@ -145,8 +147,8 @@ def test_byte_student_by_hand() -> None:
 
 def test_straddling_teacher_is_followed_or_reported() -> None:
     """Teacher a|b, student ab: [a] is undecided for s = [a], its continuations are not. General regime."""
-    teacher = _make("a b", "", toys._byte_level(False))
-    student = _make("a b", "a+b", toys._byte_level(False))
+    teacher = _make("a b", "", toys.byte_level(False))
+    student = _make("a b", "a+b", toys.byte_level(False))
     pair = BrutePair(BruteTokenizer(teacher, ["a", "b"], 4), BruteTokenizer(student, ["a", "b"], 4), look=1)
     split = pair.relative_covers((0,))
     assert split.covers == {((0, 0), False), ((0,), True)} and not split.undecided
@@ -159,6 +161,40 @@ def _no_merges(spec: toys.Spec) -> toys.Spec:
     return spec
 
 
+def _check_closed(toy: toys.Toy, brute: BruteTokenizer, rng: random.Random) -> None:
+    """What random tokens spell, if it is a text, is a text over the toy's characters."""
+    ordinary = sorted(set(range(brute.vocab_size)) - brute.special)
+    assert toys.longest_token(toy.spec) <= toys.MAX_TOKEN_CHARS + 1 and len(toy.chars) <= 6
+    for _ in range(50):
+        spelled = brute.decode(rng.choices(ordinary, k=3))
+        try:
+            assert set(spelled.decode()) <= set(toy.chars)
+        except UnicodeDecodeError:
+            continue
+
+
+def _check_same(same: BruteScorer, ids: tuple[int, ...]) -> float:
+    """The plain chain rule for the tokenizer itself, every number of it. Returns log P of all tokens."""
+    score = same.score(ids, inadmissible=True)
+    for i, token in enumerate(ids):
+        assert score.prefix_logprobs[i] == pytest.approx(_log(same.q(ids[: i + 1])))
+        if np.isfinite(score.prefix_logprobs[i]):
+            assert score.noncanonical_mass[i] == pytest.approx(1 - same.node(ids[:i])[2])
+        assert token in same.node(ids[:i])[0]
+    assert np.all(np.isnan(score.inadmissible_mass) | (np.abs(score.inadmissible_mass) < 1e-12))
+    return float(score.prefix_logprobs[-1])
+
+
+def _check_other(other: BruteScorer, ids: tuple[int, ...], total: float) -> None:
+    """Another student: the parts telescope, and the total does not depend on it."""
+    parts = other.score(ids, inadmissible=True)
+    assert parts.exact.all()
+    assert parts.prefix_logprobs[-1] == pytest.approx(total)
+    if np.isfinite(parts.logprobs).all():
+        assert parts.logprobs.sum() == pytest.approx(parts.prefix_logprobs[-1])
+    assert np.all(np.isnan(parts.inadmissible_mass) | (np.abs(parts.inadmissible_mass) < 1e-12))
+
+
 @pytest.mark.parametrize("kind", toys.KINDS)
 def test_toys_load_and_consequences_hold(kind: str) -> None:
     """For random toys: the closed alphabet, Σ_v P(v | s) = 1 for the same tokenizer, totals equal for an
@@ -168,42 +204,20 @@ def test_toys_load_and_consequences_hold(kind: str) -> None:
     for seed in range(3):
         rng = random.Random(f"{kind} oracle {seed}")
         toy = toys.make_toy(kind, rng, max_texts=1100)
-        ordinary = set(range(toys.vocab_size(toy.spec))) - toys.special_ids(toy.spec)
-        assert toys.longest_token(toy.spec) <= toys.MAX_TOKEN_CHARS + 1 and len(toy.chars) <= 6
         brute = BruteTokenizer(toy.spec, toy.chars, toy.ahead, start=rng.random() < 0.5)
-        for _ in range(50):
-            spelled = b"".join(brute.token_bytes[rng.choice(sorted(ordinary))] for _ in range(3))
-            try:
-                assert set(spelled.decode()) <= set(toy.chars)
-            except UnicodeDecodeError:
-                continue
+        _check_closed(toy, brute, rng)
         texts = [text for text in brute.texts if 1 <= len(text) <= 3]
         if not texts:
             continue
         text = rng.choice(texts)
-        assert brute.is_canonical(brute.texts[text], complete=True)
-        fn = random_teacher(brute.vocab_size, seed, dead=0.05 if seed % 2 else 0.0)
         ids = brute.texts[text]
-        same = BruteScorer(fn, BrutePair(brute, brute), [toy.eos], toy.eos)
-        # The plain chain rule for the tokenizer itself, every number of it.
-        score = same.score(ids, inadmissible=True)
-        for i, token in enumerate(ids):
-            assert score.prefix_logprobs[i] == pytest.approx(_log(same.q(ids[: i + 1])))
-            if np.isfinite(score.prefix_logprobs[i]):
-                assert score.noncanonical_mass[i] == pytest.approx(1 - same.node(ids[:i])[2])
-            assert token in same.node(ids[:i])[0]
-        assert np.all(np.isnan(score.inadmissible_mass) | (np.abs(score.inadmissible_mass) < 1e-12))
-        # Another student: the parts telescope, and the total does not depend on it.
+        assert brute.is_canonical(ids, complete=True)
+        fn = random_teacher(brute.vocab_size, seed, dead=0.05 if seed % 2 else 0.0)
+        total = _check_same(BruteScorer(fn, BrutePair(brute, brute), [toy.eos], toy.eos), ids)
         unmerged = BruteTokenizer(_no_merges(toy.spec), toy.chars, toy.ahead, start=brute.dummy)
         small = unmerged.encode(text)
         if small is not None and kind != "added":
-            other = BruteScorer(fn, BrutePair(brute, unmerged), [toy.eos], toy.eos)
-            parts = other.score(small, inadmissible=True)
-            assert parts.exact.all()
-            assert parts.prefix_logprobs[-1] == pytest.approx(score.prefix_logprobs[-1])
-            if np.isfinite(parts.logprobs).all():
-                assert parts.logprobs.sum() == pytest.approx(parts.prefix_logprobs[-1])
-            assert np.all(np.isnan(parts.inadmissible_mass) | (np.abs(parts.inadmissible_mass) < 1e-12))
+            _check_other(BruteScorer(fn, BrutePair(brute, unmerged), [toy.eos], toy.eos), small, total)
         real += 1
     assert real >= 2
 
@@ -235,8 +249,8 @@ def test_exact_value_of_something_undecided_is_refused() -> None:
     """Student merges (a, a): whether a run of a's is [aa] or [a] first depends on nothing near, so it stays
     undecided.
     """
-    teacher = _make("a b", "", toys._byte_level(False))
-    student = _make("a b", "a+b a+ab", toys._byte_level(False))
+    teacher = _make("a b", "", toys.byte_level(False))
+    student = _make("a b", "a+b a+ab", toys.byte_level(False))
     pair = BrutePair(BruteTokenizer(teacher, ["a", "b"], 3), BruteTokenizer(student, ["a", "b"], 3), look=3)
     scorer = BruteScorer(random_teacher(3, 0), pair, [2], 4)
     low, high = scorer.probability((0,))

@@ -1,32 +1,24 @@
-"""The commands ``crosstok demo`` and ``crosstok score``: options in, exit status out."""
+"""The commands ``crosstok demo``, ``score``, ``inspect`` and ``show``: options in, exit status out."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 try:
     import typer
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 except ImportError as error:
     sys.exit(f"crosstok: the command line needs {error.name}: pip install 'crosstok[cli]'")
 
-from crosstok.errors import CrosstokError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import crosstok as ct
-    from crosstok.cli.records import Record
-    from crosstok.cli.score import Summary
+from crosstok.cli.exits import Commands, errors_as_exit
 
 app = typer.Typer(
     help="Exact probabilities of one tokenizer's tokens under a language model that speaks another.",
-    no_args_is_help=True,
+    cls=Commands,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -49,20 +41,24 @@ class Dtype(str, Enum):
     float64 = "float64"
 
 
-@contextmanager
-def errors_as_exit() -> Iterator[None]:
-    """Turn errors that a user can act on into one line on stderr and exit status 2."""
-    try:
-        yield
-    except CrosstokError as error:
-        typer.echo("crosstok: " + " ".join(str(error).split()), err=True)
-        raise typer.Exit(2) from error
-    except ImportError as error:
-        if error.name not in (None, "torch", "transformers"):
-            raise
-        cause = error if error.name is None else f"{error.name} is missing: pip install 'crosstok[cli]'"
-        typer.echo(f"crosstok: {cause}", err=True)
-        raise typer.Exit(2) from error
+Teacher = Annotated[str, typer.Option(help="A causal language model: a directory or a hub id.")]
+Student = Annotated[
+    str, typer.Option(help="A directory, a hub id, a tokenizer.json, or merges:N (the teacher's first N).")
+]
+Kind = Annotated[Dtype, typer.Option(help="The teacher's number format.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; left out: chosen.")]
+Mode = Annotated[Canonical, typer.Option(help="Renormalise at every step, or only mask.")]
+Input = Annotated[Path, typer.Option(help="JSON Lines: text; or prompt and completion; or messages.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N lines.")]
+TeacherEos = Annotated[list[int] | None, typer.Option(min=0, help="Teacher id that ends a text.")]
+StudentEos = Annotated[list[int] | None, typer.Option(min=0, help="Student id that ends a text.")]
+
+
+@app.callback()
+def start(context: typer.Context) -> None:
+    """Print the help where no command is given."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -79,64 +75,118 @@ def demo(
 
 @app.command()
 def score(
-    teacher: Annotated[str, typer.Option(help="A causal language model: a directory or a hub id.")],
-    student: Annotated[
-        str,
-        typer.Option(help="A directory, a hub id, a tokenizer.json, or merges:N (the teacher's first N)."),
-    ],
-    input: Annotated[Path, typer.Option(help="JSON Lines: text; or prompt and completion; or messages.")],
+    teacher: Teacher,
+    student: Student,
+    input: Input,
     output: Annotated[Path, typer.Option(help="JSON Lines, one line for each line of the input.")],
-    dtype: Annotated[Dtype, typer.Option(help="The teacher's number format.")] = Dtype.float32,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; left out: chosen.")] = None,
-    canonical: Annotated[
-        Canonical, typer.Option(help="Renormalise at every step, or only mask.")
-    ] = Canonical.renormalize,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N lines.")] = None,
+    dtype: Kind = Dtype.float32,
+    device: Device = None,
+    canonical: Mode = Canonical.renormalize,
+    limit: Limit = None,
+    num_shards: Annotated[
+        int, typer.Option(min=1, help="Cut the input into N runs of lines, to score one.")
+    ] = 1,
+    shard: Annotated[
+        int | None, typer.Option(help="Which one, from 0; outputs are put one behind the other.")
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one packed forward.")] = None,
-    teacher_eos: Annotated[list[int] | None, typer.Option(help="Teacher id that ends a text.")] = None,
-    student_eos: Annotated[list[int] | None, typer.Option(help="Student id that ends a text.")] = None,
+    teacher_eos: TeacherEos = None,
+    student_eos: StudentEos = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary as JSON, too.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start over, whatever there is of the output.")
+    ] = False,
 ) -> None:
-    """Write the exact log-probability of each student token of each text of a file."""
+    """Write the exact log-probability of each student token of each text of a file.
+
+    The same command goes on where it was stopped, by whatever.
+    """
     with errors_as_exit():
-        import crosstok as ct
-        from crosstok.cli.prompts import PromptEncoder
-        from crosstok.cli.records import read_records
-        from crosstok.cli.score import check_texts, load_pair, load_teacher
+        from crosstok.cli.progress import progress_bar
+        from crosstok.cli.score import run
+        from crosstok.cli.settings import Job
+        from crosstok.cli.summary import write_summary
         from crosstok.cli.table import summary_table
 
-        # The whole input is read before the model is: a bad last line is better found now than in an hour.
-        records = list(read_records(input, PromptEncoder(teacher), limit))
-        _check_output(input, output)
-        pair = load_pair(teacher, student, teacher_eos, student_eos)
-        check_texts(pair, records, input)
-        model = load_teacher(teacher, dtype.value, device, batch_tokens)
-        scorer = ct.Scorer(model, pair, canonical=canonical.value)
-        summary = _run(scorer, pair.teacher, records, input, output)
-        Console(stderr=True, highlight=False).print(summary_table(summary))
+        job = Job(
+            teacher=teacher,
+            student=student,
+            input=input,
+            output=output,
+            dtype=dtype.value,
+            device=device,
+            canonical=canonical.value,
+            limit=limit,
+            num_shards=num_shards,
+            shard=shard,
+            batch_tokens=batch_tokens,
+            teacher_eos=teacher_eos,
+            student_eos=student_eos,
+            overwrite=overwrite,
+            summary=summary,
+        )
+        console = Console(stderr=True, highlight=False)
+        with progress_bar(console) as report:
+            sums = run(job, lambda message: typer.echo(f"crosstok: {message}", err=True), report)
+        console.print(summary_table(sums))
+        if summary is not None:
+            write_summary(summary, sums)
 
 
-def _check_output(input: Path, output: Path) -> None:
-    """Refuse an output that cannot be written, before a model is loaded for it."""
-    if not output.absolute().parent.is_dir():
-        raise CrosstokError(f"{output}: No such file or directory")
-    if output.resolve() == input.resolve():
-        raise CrosstokError(f"{output}: is the input too")
+@app.command()
+def inspect(
+    teacher: Annotated[str, typer.Option(help="A directory, a hub id or a tokenizer.json.")],
+    student: Student,
+    sample: Annotated[
+        Path | None, typer.Option(help="Texts, as `score` reads them: what they will need.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Of the sample only the first N lines.")] = 1000,
+    teacher_eos: TeacherEos = None,
+    student_eos: StudentEos = None,
+) -> None:
+    """Say how two tokenizers relate, what is not supported, and what scoring will cost. No model is loaded."""
+    with errors_as_exit():
+        from crosstok.cli.findings import print_inspection, print_sample
+        from crosstok.cli.inspect import inspect as look
+        from crosstok.cli.inspect import read_sample
+        from crosstok.cli.progress import progress_bar
+
+        found, console = look(teacher, student, teacher_eos, student_eos), Console(highlight=False)
+        print_inspection(console, found)
+        if found.pair is None:
+            raise typer.Exit(2)
+        if sample is not None:
+            with progress_bar(Console(stderr=True)) as report:
+                counts = read_sample(found, teacher, sample, limit, report)
+            print_sample(console, counts)
 
 
-def _run(
-    scorer: ct.Scorer, tokenizer: ct.Tokenizer, records: Sequence[Record], input: Path, output: Path
-) -> Summary:
-    """Score with a progress bar on stderr."""
-    from crosstok.cli.score import Summary, score_records
+@app.command()
+def show(
+    teacher: Teacher,
+    student: Student,
+    text: Annotated[str | None, typer.Option(help="The text, which starts a document.")] = None,
+    input: Annotated[Path | None, typer.Option(help="Or a file as `score` reads it, with --line.")] = None,
+    line: Annotated[int | None, typer.Option(min=1, help="Which line of it, from 1.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write an HTML page; left out: print to the terminal.")
+    ] = None,
+    dtype: Kind = Dtype.float32,
+    device: Device = None,
+    canonical: Mode = Canonical.renormalize,
+    teacher_eos: TeacherEos = None,
+    student_eos: StudentEos = None,
+) -> None:
+    """Show one text: its student tokens, their probabilities, and the covers behind them."""
+    with errors_as_exit():
+        from crosstok.cli.one import One, save, show_one
 
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console, summary = Console(stderr=True), Summary()
-    # In a log file a bar is noise.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("scoring", total=len(records))
-        for summary in score_records(scorer, tokenizer, records, input, output):
-            progress.update(bar, completed=summary.texts)
-    return summary
+        models = (dtype.value, device, canonical.value, teacher_eos, student_eos)
+        shown = show_one(One(teacher, student, text, input, line, output, *models))
+        if output is None:
+            typer.echo(str(shown))
+        else:
+            save(shown, output)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import crosstok as ct
-from crosstok.cli.score import load_teacher, load_tokenizer
+from crosstok.cli.load import load_teacher, load_tokenizer
 from crosstok.naive import naive_logprobs
 
 if TYPE_CHECKING:

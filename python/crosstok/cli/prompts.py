@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from crosstok.errors import TextError
+from crosstok.errors import CrosstokError, TextError
 
 Message = dict[str, Any]
 
@@ -21,23 +21,35 @@ class PromptEncoder:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The teacher's own tokenizer, from transformers."""
+        """The teacher's own tokenizer, from transformers. Raises CrosstokError where it cannot be loaded."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.model)
+        try:
+            return AutoTokenizer.from_pretrained(self.model)
+        except (OSError, ValueError) as error:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CrosstokError(f"{self.model}: no tokenizer for the prompts: {cause}") from error
+
+    def load(self) -> None:
+        """Load the tokenizer now, so that what is wrong with it is found before anything is scored."""
+        _ = self.tokenizer
+
+    def need_template(self) -> None:
+        """Raise TextError if the teacher has no chat template."""
+        if not self.tokenizer.chat_template:
+            raise TextError("the teacher has no chat template: use prompt and completion")
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Return the ids of ``prompt`` with the special tokens that the model wants before a text."""
-        plain: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        full: list[int] = self.tokenizer(prompt)["input_ids"]
+        plain, full = self._ids(prompt, special=False), self._ids(prompt, special=True)
         # Some tokenizers also append an end-of-text id: the prompt goes on, so what follows it is dropped.
         for skip in range(len(full) - len(plain) + 1):
             if full[skip : skip + len(plain)] == plain:
                 return tuple(full[: skip + len(plain)])
         return tuple(full)
 
-    def chat(self, messages: list[Message]) -> tuple[tuple[int, ...], str]:
-        """Return (ids of the rendered prompt, completion) of a conversation that the assistant ends.
+    def chat(self, messages: list[Message]) -> tuple[int, ...]:
+        """Return the ids of the rendered prompt of a conversation that the assistant ends.
 
         The completion is the last message's content. Raises TextError where the teacher's template does
         not render exactly those bytes after the prompt (it trims them, say, or puts something before).
@@ -60,13 +72,11 @@ class PromptEncoder:
             tails.append(whole[len(prompt) + len(content) :])
         if tails[0] != tails[1]:
             raise TextError("the chat template changes the end of the completion (it trims white space)")
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        return tuple(ids), completion
+        return tuple(self._ids(prompt, special=False))
 
     def _render(self, messages: list[Message], generate: bool) -> str:
         """Return the conversation as text, special tokens included."""
-        if not self.tokenizer.chat_template:
-            raise TextError("the teacher has no chat template: use prompt and completion")
+        self.need_template()
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=generate
@@ -74,3 +84,8 @@ class PromptEncoder:
         except Exception as error:  # templates raise what they like, Jinja errors and others
             raise TextError(f"the chat template refuses the messages: {error}") from error
         return str(text)
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        """Encode without a warning about the length: the model says by itself what does not fit."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+        return ids

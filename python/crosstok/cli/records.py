@@ -1,4 +1,4 @@
-"""Rows of a JSON Lines file, as texts to score. Three shapes: text; prompt and completion; messages."""
+"""Lines of a JSON Lines file, as texts to score. Three shapes: text; prompt and completion; messages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from crosstok.errors import CrosstokError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from crosstok.cli.prompts import PromptEncoder
 
 SHAPES = (("text",), ("prompt", "completion"), ("messages",))
+NO_PROMPT = "the prompt has no tokens: give the completion as 'text' if it starts a document"
 
 
 class InputError(CrosstokError):
@@ -25,13 +24,22 @@ class InputError(CrosstokError):
 
 
 @dataclass(frozen=True)
-class Record:
-    """One text to score. ``prompt`` holds teacher ids; None: the text starts a document."""
+class Row:
+    """A line whose shape is right: ``text`` is what is scored, after ``prompt``, or ``messages``, or nothing.
+
+    ``messages`` is the whole conversation, of which ``text`` is the last message's content.
+    """
 
     line: int
     text: str
-    prompt: tuple[int, ...] | None = None
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
     ended: bool = True
+
+    @property
+    def start(self) -> bool:
+        """Whether the text starts a document."""
+        return self.prompt is None and self.messages is None
 
     @property
     def size(self) -> int:
@@ -39,42 +47,49 @@ class Record:
         return len(self.text.encode())
 
 
-def read_records(path: Path, prompts: PromptEncoder, limit: int | None = None) -> Iterator[Record]:
-    """Yield the records of ``path``, at most ``limit``; blank lines are skipped.
+def parse(path: Path, number: int, line: bytes) -> Row:
+    """Return line ``number`` of ``path`` as a row.
 
-    Raises InputError with the line where a row has none of the three shapes, or more than one, or text that
-    is not Unicode, or where the chat template does not leave the completion as it is.
+    Raises InputError where it is not JSON, has none of the three shapes or more than one, or text that is not
+    Unicode.
     """
     try:
-        with path.open("rb") as lines:
-            found = 0
-            for number, line in enumerate(lines, 1):
-                if found == limit:
-                    return
-                if line.strip():
-                    yield _record(path, number, line, prompts)
-                    found += 1
-    except OSError as error:
-        raise CrosstokError(f"{path}: {error.strerror}") from error
-
-
-def _record(path: Path, number: int, line: bytes, prompts: PromptEncoder) -> Record:
-    """Parse one line; every cause of failure becomes an InputError."""
-    try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.rstrip(b"\r\n").decode("utf-8"))  # columns count from the last line break
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
-        return _from_row(number, row, prompts)
+        return _from_json(number, row)
     except json.JSONDecodeError as error:
         raise InputError(path, number, f"not JSON: {error.msg} (column {error.colno})") from error
     except UnicodeDecodeError as error:
         raise InputError(path, number, f"not UTF-8 at byte {error.start}") from error
-    except (ValueError, CrosstokError) as error:
+    except RecursionError as error:
+        raise InputError(path, number, "JSON that is nested too deeply") from error
+    except ValueError as error:
         raise InputError(path, number, str(error)) from error
 
 
-def _from_row(number: int, row: dict[str, Any], prompts: PromptEncoder) -> Record:
-    """Turn a row into a Record by the one shape it has."""
+def prompt_ids(path: Path, row: Row, prompts: PromptEncoder) -> tuple[int, ...] | None:
+    """Return the ids that the teacher sees before the row's text; None: the text starts a document.
+
+    Raises InputError where the chat template does not leave the completion as it is, and where a prompt has
+    no tokens.
+    """
+    try:
+        if row.messages is not None:
+            ids = prompts.chat(row.messages)
+        elif row.prompt is not None:
+            ids = prompts.encode(row.prompt)
+        else:
+            return None
+    except CrosstokError as error:
+        raise InputError(path, row.line, str(error)) from error
+    if not ids:
+        raise InputError(path, row.line, NO_PROMPT)
+    return ids
+
+
+def _from_json(number: int, row: dict[str, Any]) -> Row:
+    """Turn a JSON object into a Row by the one shape it has."""
     shapes = [shape for shape in SHAPES if any(name in row for name in shape)]
     if len(shapes) != 1:
         names = " or ".join(" + ".join(shape) for shape in SHAPES)
@@ -84,15 +99,11 @@ def _from_row(number: int, row: dict[str, Any], prompts: PromptEncoder) -> Recor
     if not isinstance(ended, bool):
         raise ValueError("'ended' must be true or false")
     if shapes[0] == ("text",):
-        return Record(number, _string(row, "text"), None, ended)
+        return Row(number, _string(row, "text"), ended=ended)
     if shapes[0] == ("messages",):
-        ids, completion = prompts.chat(_messages(row["messages"]))
-    else:
-        completion = _string(row, "completion")
-        ids = prompts.encode(_string(row, "prompt"))
-    if not ids:
-        raise ValueError("the prompt has no tokens: give the completion as 'text' if it starts a document")
-    return Record(number, completion, ids, ended)
+        messages = _messages(row["messages"])
+        return Row(number, messages[-1]["content"], messages=messages, ended=ended)
+    return Row(number, _string(row, "completion"), prompt=_string(row, "prompt"), ended=ended)
 
 
 def _string(row: dict[str, Any], name: str) -> str:

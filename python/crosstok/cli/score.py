@@ -1,141 +1,139 @@
-"""Score a file of texts: records in, one JSON line a record out, and the sums of the summary."""
+"""`crosstok score`: lines of a file in, one JSON line for each out, batch by batch, and the sums of the summary."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
+import torch
 
 import crosstok as ct
-from crosstok.cli.records import InputError, Record
-from crosstok.errors import CrosstokError, TextError
+from crosstok.cli.feed import Feed, Work
+from crosstok.cli.journal import Entry, Header
+from crosstok.cli.load import choose_device, load_pair, load_teacher
+from crosstok.cli.output import Output
+from crosstok.cli.prompts import PromptEncoder
+from crosstok.cli.resume import BATCH_TOKENS, Resume, find_resume
+from crosstok.cli.settings import Job, describe
+from crosstok.cli.source import Source, Survey, check
+from crosstok.cli.summary import Summary
+from crosstok.errors import CrosstokError, TeacherError, TextError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator
 
-# Records that go to the scorer together: enough to fill a packed forward, few enough that the bar moves.
-CHUNK = 64
-
-
-@dataclass
-class Summary:
-    """Sums over the records scored. ``nats`` and ``size`` leave out texts of probability zero."""
-
-    texts: int = 0
-    impossible: int = 0
-    student_tokens: int = 0
-    teacher_tokens: int = 0
-    rows: int = 0
-    nats: float = 0.0
-    size: int = 0
-    noncanonical: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, record: Record, score: ct.Score, teacher_tokens: int) -> None:
-        """Add one record; ``teacher_tokens`` counts its canonical teacher tokens, end-of-text included."""
-        self.texts += 1
-        self.student_tokens += len(score.student_ids)
-        self.teacher_tokens += teacher_tokens
-        self.rows += int(np.sum(score.rows))
-        self.noncanonical += float(np.sum(score.noncanonical_mass))
-        if math.isfinite(score.total):
-            self.nats += score.total
-            self.size += record.size
-        else:
-            self.impossible += 1
-
-    @property
-    def bits_per_byte(self) -> float:
-        """-log2 of the texts' probability over their length in bytes; NaN where there are none."""
-        return -self.nats / math.log(2) / self.size if self.size else math.nan
-
-    @property
-    def rows_per_token(self) -> float:
-        """Teacher rows for every canonical teacher token; plain scoring needs 1."""
-        return self.rows / self.teacher_tokens if self.teacher_tokens else math.nan
-
-    @property
-    def mean_noncanonical(self) -> float:
-        """Mean mass that the teacher gives to what its tokenizer never produces, over the positions."""
-        return self.noncanonical / self.student_tokens if self.student_tokens else 0.0
+    Report = Callable[[str, int, int], None]
 
 
-def load_pair(
-    teacher: str, student: str, teacher_eos: Sequence[int] | None, student_eos: Sequence[int] | None
-) -> ct.Pair:
-    """Return the pair of tokenizers. ``student``: merges:N, a tokenizer.json, a directory or a hub id."""
-    teacher_tokenizer = load_tokenizer(teacher)
-    if student.startswith("merges:"):
-        count = student.removeprefix("merges:")
-        if not count.isdecimal():
-            raise CrosstokError(f"--student {student}: merges: wants a number, as in merges:8000")
-        student_tokenizer = teacher_tokenizer.first_merges(int(count))
-    else:
-        student_tokenizer = load_tokenizer(student)
-    try:
-        return ct.Pair(teacher_tokenizer, student_tokenizer, teacher_eos or None, student_eos or None)
-    except ValueError as error:
-        raise CrosstokError(str(error)) from error
+@dataclass(frozen=True)
+class Start:
+    """What is known before a model is loaded: tokenizers, settings, the input, which of its records, where to begin."""
+
+    pair: ct.Pair
+    device: str
+    settings: dict[str, Any]
+    survey: Survey
+    first: int
+    stop: int
+    resume: Resume
 
 
-def check_texts(pair: ct.Pair, records: Sequence[Record], source: Path) -> None:
-    """Raise InputError for the first text that is not admissible for both tokenizers."""
-    number = 0
-    try:
-        for number, record in enumerate(records):  # noqa: B007 (the handler reads it)
-            pair.encode(record.text, start=record.prompt is None)
-    except TextError as error:
-        raise _input_error(source, records[number], error) from error
+def run(job: Job, tell: Callable[[str], None], report: Report) -> Summary:
+    """Do what ``job`` asks, and return the sums over all of its lines, those of earlier runs included.
 
-
-def load_tokenizer(name: str) -> ct.Tokenizer:
-    """Return the tokenizer of a tokenizer.json, a directory or a hub id."""
-    if Path(name).is_file():
-        return ct.Tokenizer.from_file(name)
-    try:
-        return ct.Tokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise CrosstokError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
-
-
-def load_teacher(model: str, dtype: str, device: str | None, batch_tokens: int | None) -> ct.HFTeacher:
-    """Return the model as a teacher. ``dtype`` is a name of torch's, or auto for the checkpoint's own."""
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    kind = None if dtype == "auto" else getattr(torch, dtype)
-    try:
-        return ct.HFTeacher(model, batch_tokens=batch_tokens, dtype=kind, device=device)
-    except (OSError, ValueError) as error:
-        raise CrosstokError(f"cannot load a model from {model}: {_first_line(error)}") from error
-
-
-def score_records(
-    scorer: ct.Scorer, tokenizer: ct.Tokenizer, records: Sequence[Record], source: Path, output: Path
-) -> Iterator[Summary]:
-    """Score ``records``, write ``output`` line by line, and yield the summary so far after each record.
-
-    ``source`` names the file in errors; ``tokenizer`` is the teacher's. What was written before an error
-    stays.
+    tell: takes a message for people. report: takes what is being done, how many texts are, and of how many. Raises
+    CrosstokError for mistakes; what is finished by then stays, and the same job goes on behind it.
     """
-    summary, start = Summary(), time.perf_counter()
-    try:
-        with output.open("w", encoding="utf-8") as lines:
-            for record, score in _scores(scorer, records, source):
-                own = len(tokenizer.encode(record.text, start=record.prompt is None)) + record.ended
-                lines.write(json.dumps(as_json(summary.texts, score), allow_nan=False) + "\n")
-                summary.add(record, score, own)
-                summary.seconds = time.perf_counter() - start
-                yield summary
-    except OSError as error:
-        raise CrosstokError(f"{output}: {error.strerror}") from error
+    job.check()
+    with Source(job.input) as source:
+        prompts = PromptEncoder(job.teacher)
+        start = prepare(job, source, prompts, tell, report)
+        entry, texts = start.resume.entry, start.stop - start.first
+        if start.resume.complete:
+            return entry.summary
+        scorer = load_scorer(job, start) if entry.place.index < start.stop else None
+        with Output(job.output, Header(start.settings, start.survey), start.resume) as output:
+            summary = entry.summary
+            if scorer is not None:
+                rows = source.rows(entry.place, start.stop)
+                feed = Feed(job.input, rows, prompts, scorer.batch_budget)
+                summary = score_feed(scorer, feed, output, entry, lambda done: report("scoring", done, texts))
+            if not source.unchanged():
+                raise CrosstokError(
+                    f"{job.input}: changed while it was read: score it anew, with --overwrite"
+                )
+            output.complete(summary)
+    return summary
+
+
+def prepare(
+    job: Job, source: Source, prompts: PromptEncoder, tell: Callable[[str], None], report: Report
+) -> Start:
+    """Check the input and what is there of the output, and find where to begin."""
+    survey = source.survey(job.limit)
+    if not survey.records:
+        raise CrosstokError(f"{job.input}: nothing to score")
+    first, stop = job.span(survey.records)
+    pair = load_pair(job.teacher, job.student, job.teacher_eos, job.student_eos)
+    device = choose_device(job.device)
+    settings = describe(job, pair, device)
+    found = None if job.overwrite else find_resume(job.output, settings, survey, source)
+    resume = found or Resume(Entry(source.find(first)))
+    settings.setdefault(BATCH_TOKENS, resume.batch_tokens)
+    if not resume.checked:
+        place = resume.entry.place
+        left = stop - place.index
+        check(source, place, stop, pair, prompts, lambda done: report("checking", done, left))
+    if resume.complete:
+        tell(f"{job.output}: already complete")
+    elif found is not None:
+        tell(f"{job.output}: going on after {resume.entry.summary.texts} of {stop - first} texts")
+    return Start(pair, device, settings, survey, first, stop, resume)
+
+
+def load_scorer(job: Job, start: Start) -> ct.Scorer:
+    """Return the scorer; its batches are those of the job, of earlier runs, or what suits the model: it is noted."""
+    teacher = load_teacher(job.teacher, job.dtype, start.device, start.settings[BATCH_TOKENS])
+    start.settings[BATCH_TOKENS] = teacher.batch_tokens
+    return ct.Scorer(teacher, start.pair, canonical=job.canonical)
+
+
+def score_feed(
+    scorer: ct.Scorer, feed: Feed, output: Output, entry: Entry, report: Callable[[int], None]
+) -> Summary:
+    """Score batches and write each as it comes, from ``entry`` on; return the sums, those before included."""
+    begin, before, summary = time.perf_counter(), entry.summary, replace(entry.summary)
+    report(summary.texts)
+    batches = cast("Generator[list[ct.Score], None, None]", scorer.score_batches(feed))
+    # Closed at once, also by an interrupt: a thread of theirs reads the input.
+    with closing(batches):
+        try:
+            for scores in batches:
+                index = entry.place.index + summary.texts - before.texts
+                work = feed.pending.popleft()
+                _add(summary, work, scores, scorer)
+                _add_times(summary, before, scorer, begin)
+                if work.whole:
+                    output.append(as_lines(index, scores), work.after, replace(summary))
+                else:
+                    output.write(as_lines(index, scores))
+                report(summary.texts)
+        except (TextError, TeacherError) as error:
+            raise feed.blame(error) from error
+        except torch.OutOfMemoryError as error:
+            hint = "out of memory: fewer --batch-tokens need less (and --overwrite)"
+            raise feed.blame(TeacherError(hint)) from error
+    return summary
+
+
+def as_lines(index: int, scores: list[ct.Score]) -> bytes:
+    """Return the output's lines of consecutive records, the first of which has this index."""
+    lines = (json.dumps(as_json(index + i, score), allow_nan=False) + "\n" for i, score in enumerate(scores))
+    return "".join(lines).encode()
 
 
 def as_json(index: int, score: ct.Score) -> dict[str, Any]:
@@ -151,34 +149,22 @@ def as_json(index: int, score: ct.Score) -> dict[str, Any]:
     }
 
 
-def _scores(scorer: ct.Scorer, records: Sequence[Record], source: Path) -> Iterator[tuple[Record, ct.Score]]:
-    """Yield each record with its score, in order. Texts with and without a prompt go separately."""
-    for _, group in groupby(records, key=lambda record: record.prompt is None):
-        same = list(group)
-        for first in range(0, len(same), CHUNK):
-            yield from _score_chunk(scorer, same[first : first + CHUNK], source)
+def _add(summary: Summary, work: Work, scores: list[ct.Score], scorer: ct.Scorer) -> None:
+    """Add a batch to the sums."""
+    for row, score in zip(work.rows, scores, strict=True):
+        own = len(scorer.pair.teacher.encode(row.text, start=row.start)) + row.ended
+        summary.add(row.size, score, own)
 
 
-def _score_chunk(scorer: ct.Scorer, chunk: list[Record], source: Path) -> Iterator[tuple[Record, ct.Score]]:
-    """Score records together."""
-    prompts = None if chunk[0].prompt is None else [list(record.prompt or ()) for record in chunk]
-    texts, ended = [record.text for record in chunk], [record.ended for record in chunk]
-    try:
-        yield from zip(chunk, scorer.score(texts, prompts=prompts, ended=ended), strict=True)
-    except TextError as error:
-        raise _input_error(source, chunk[error.index or 0], error) from error
-
-
-def _input_error(source: Path, record: Record, error: TextError) -> InputError:
-    """Return ``error`` with file and line in place of the text's index."""
-    return InputError(source, record.line, str(TextError(error.reason, None, error.offset)))
+def _add_times(summary: Summary, before: Summary, scorer: ct.Scorer, begin: float) -> None:
+    """Set the seconds: those of earlier runs, and this one's."""
+    times = scorer.timings
+    summary.plan = before.plan + times.plan
+    summary.teacher = before.teacher + times.teacher
+    summary.aggregation = before.aggregation + times.aggregation
+    summary.seconds = before.seconds + time.perf_counter() - begin
 
 
 def _number(value: float) -> float | str:
     """JSON has no infinities: a probability of zero is the string "-inf"."""
     return "-inf" if value == -math.inf else float(value)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message that may be a page long."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from crosstok.cli.demo import Demo, Step
-    from crosstok.cli.score import Summary
+    from crosstok.cli.summary import Summary
 
 STATUS = ("exact", "certified", "estimated", "special", "unsupported")
 # Naive alignment further than this from the exact value, in nats, is marked.
@@ -117,5 +117,13 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("total log-probability, nats", f"{summary.nats:.4f}")
     table.add_row("bits per byte", f"{summary.bits_per_byte:.4f}")
     table.add_row("mean non-canonical mass", f"{summary.mean_noncanonical:.2e}")
+    table.add_row("mean inadmissible mass", f"{summary.mean_inadmissible:.2e}")
+    table.add_row("unsupported positions", f"{summary.unsupported}")
     table.add_row("seconds", f"{summary.seconds:.1f}")
+    for name, seconds in (
+        ("plans", summary.plan),
+        ("teacher", summary.teacher),
+        ("aggregation", summary.aggregation),
+    ):
+        table.add_row(f"  {name}", f"{seconds:.1f}")
     return table

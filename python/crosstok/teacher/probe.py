@@ -15,7 +15,7 @@ import torch
 from crosstok.teacher.protocol import RowBlock, TokenTree
 from crosstok.teacher.runner import Runner
 
-# float32, worst entry of whole rows: the bar of design.md section 8; honest models measured 1e-4 at most.
+# float32, worst entry of whole rows; honest models measured 1e-4 at most.
 TOLERANCE = 5e-4
 # Half precision: packed against float32 may be this many times the unpacked error, plus slack for a maximum
 # over few rows.

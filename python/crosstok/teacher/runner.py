@@ -75,9 +75,7 @@ class Runner:
         A run starts from the keys and values of the run before as far as their first prompts agree, so a long
         prompt shared by many texts is read once. Raises TeacherError for NaN and +inf.
         """
-        from crosstok.teacher.cache import PackCache
-
-        cache = PackCache()
+        cache: Any = None
         before: tuple[int, ...] = ()
         # Equal prompts in one run are read once, and runs follow each other with prompts that begin alike.
         order = sorted(which, key=lambda index: (trees[index].prompt, len(trees[index])))
@@ -85,8 +83,7 @@ class Runner:
             pack = build_pack(trees, run)
             # The last token of the prompt is read again: its row is the root's.
             kept = min(common_prefix(before, pack.prompt), len(pack.prompt) - 1)
-            cache.start(kept, len(pack))
-            before = pack.prompt
+            cache, before = _cropped(cache, kept), pack.prompt
             yield from self._run_pack(pack, cache, kept)
 
     def _run_pack(self, pack: Pack, cache: Any, start: int) -> Iterator[RowBlock]:
@@ -108,6 +105,7 @@ class Runner:
             if columns.size:
                 check_rows(logits, columns.size, self.vocab_size, self.name, pack.row_tree[rows][at])
                 yield from self._pieces(pack.row_tree[rows], pack.row_node[rows], logits, inverse)
+            del logits  # or the next forward's would come on top of them
 
     def _pieces(
         self, tree: IntArray, node: IntArray, logits: torch.Tensor, inverse: IntArray
@@ -161,3 +159,17 @@ def chains(tree: TokenTree) -> Iterator[IntArray]:
                 nodes.append(node)
                 node = parent[node]
             yield np.asarray(nodes[::-1], dtype=np.int64)
+
+
+def _cropped(cache: Any, length: int) -> Any:
+    """A cache of the first `length` columns.
+
+    Plain DynamicCache(): told of the config, it would crop sliding layers by column, and a tree's columns are
+    not in the order of depth.
+    """
+    from transformers import DynamicCache
+
+    if cache is None or length == 0:
+        return DynamicCache()
+    cache.crop(length - cache.get_seq_length())
+    return cache

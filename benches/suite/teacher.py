@@ -1,0 +1,66 @@
+"""Label scoring and dense distributions against plain forwards.
+
+The baseline: plain, unbatched forwards of the teacher over prompt and canonical tokens, with a log-softmax at the
+completion's rows. What counts is the median of ratios of alternating runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import crosstok as ct
+import torch
+
+from .inputs import Inputs, merges_of
+from .job import Job
+from .row import Bar, Row
+from .timing import paired
+
+# The bar of labels is for SmolLM2's first 24,000 merges; that of dense distributions for every student.
+LABELS, LABELS_MERGES, DENSE = Bar(1.3), 24_000, Bar(2.5)
+
+
+def measure(inputs: Inputs) -> Iterator[Row]:
+    """Ratios for students of three sizes; labels one by one and batched, dense one by one."""
+    job = Job.load(inputs.teacher, inputs.chats[: inputs.texts], inputs.device, "float32")
+    plain = _plain(job)
+    name = inputs.teacher_file[0]
+    for merges in merges_of(job.tokenizer)[: inputs.scaled(3, 1)]:
+        for what, ours, bar in _runs(job, job.scorer(merges), merges):
+            ratio, base = paired(_waiting(plain, inputs), _waiting(ours, inputs), inputs.repeats)
+            details = {**ratio.details(), "plain s": base.median, "texts": len(job.texts)}
+            yield Row("teacher", f"{name}, {merges:,} merges, {what}", ratio.median, "x plain", bar, details)
+
+
+def _plain(job: Job) -> Callable[[], None]:
+    ids = [ids.tolist() for ids in job.tokenizer.encode_batch(job.texts)]
+
+    def run() -> None:
+        for prompt, completion in zip(job.prompts, ids, strict=True):
+            with torch.inference_mode():
+                keep = torch.arange(len(prompt) - 1, len(prompt) + len(completion))
+                tokens = torch.tensor([prompt + completion], device=job.model.device)
+                job.model(tokens, logits_to_keep=keep).logits.float().log_softmax(-1)
+
+    return run
+
+
+def _runs(job: Job, scorer: ct.Scorer, merges: int) -> Iterator[tuple[str, Callable[[], Any], Bar | None]]:
+    """What is timed: name, call, bar."""
+    each = list(zip(job.texts, job.prompts, strict=True))
+    labels = LABELS if merges == LABELS_MERGES else None
+    yield "labels one by one", lambda: [scorer.score([t], [p]) for t, p in each], labels
+    yield "labels batched", lambda: scorer.score(job.texts, job.prompts), labels
+    yield "dense", lambda: [scorer.distributions([t], [p]) for t, p in each], DENSE
+
+
+def _waiting(run: Callable[[], Any], inputs: Inputs) -> Callable[[], Any]:
+    """The same, done only when the device is."""
+
+    def waited() -> None:
+        run()
+        if inputs.device != "cpu":
+            torch.cuda.synchronize()
+
+    return waited
