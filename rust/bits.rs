@@ -61,17 +61,17 @@ impl Bits {
         }
     }
 
-    /// Writes the set as `flags`, one byte each; members beyond their end are left out, flags beyond the set untouched.
+    /// Writes the set as `flags`, one byte each; members beyond their end are left out, flags beyond the set are 0.
     pub fn spread(&self, flags: &mut [u8]) {
-        let bytes = |at: usize| &SPREAD[(self.words[at / 8] >> (at % 8 * 8) & 0xFF) as usize];
-        let used = flags.len().min(self.len);
-        let mut chunks = flags[..used].chunks_exact_mut(8);
-        let whole = chunks.len();
-        for (at, chunk) in chunks.by_ref().enumerate() {
-            chunk.copy_from_slice(bytes(at));
+        let bytes = |at: usize| &SPREAD[((self.words[at / 8] >> (at % 8 * 8)) & 0xFF) as usize];
+        let (used, beyond) = flags.split_at_mut(flags.len().min(self.len));
+        beyond.fill(0);
+        // Arrays, not slices: one store each.
+        let (chunks, rest) = used.as_chunks_mut::<8>();
+        let (whole, len) = (chunks.len(), rest.len());
+        for (at, chunk) in chunks.iter_mut().enumerate() {
+            *chunk = *bytes(at);
         }
-        let rest = chunks.into_remainder();
-        let len = rest.len();
         if len > 0 {
             rest.copy_from_slice(&bytes(whole)[..len]);
         }
@@ -112,7 +112,7 @@ mod tests {
             bits.set(at, true);
         }
         for width in [1, 7, 64, 100, 149, 150, 200] {
-            let mut flags = vec![0; width];
+            let mut flags = vec![7; width];
             bits.spread(&mut flags);
             let wanted: Vec<u8> = (0..width).map(|at| u8::from(at < 150 && bits.get(at))).collect();
             assert_eq!(flags, wanted);

@@ -111,8 +111,9 @@ def test_bad_ids(tok: ct.Tokenizer) -> None:
         with pytest.raises(TypeError):
             tok.decode(ids)  # type: ignore[arg-type]
     for id in (-1, tok.vocab_size, 2**40):
-        with pytest.raises(ValueError):
-            tok.decode([id])
+        for read in (lambda id: tok.decode([id]), tok.token_bytes, tok.merge_dag):
+            with pytest.raises(ValueError, match=r"id -?\d+ is out of range"):
+                read(id)
     with pytest.raises(ct.NotCanonicalError, match="first 2 tokens"):
         tok.canonical_next([*tok.encode("a"), 0])
 

@@ -58,9 +58,11 @@ def figures(path: Path, merges: int, texts: Sequence[str], masked: int) -> list[
 
 def all_masks(plan: ct.Plan) -> None:
     """Ask for the masks of every node of a plan, block by block, as scoring does."""
-    nodes = np.arange(len(plan.node_token))
+    nodes, width = np.arange(len(plan.node_token)), plan.pair.teacher.vocab_size
+    out = np.empty((MASK_ROWS, width), dtype=bool)
     for first in range(0, len(nodes), MASK_ROWS):
-        plan.masks(nodes[first : first + MASK_ROWS], plan.pair.teacher.vocab_size, num_threads=1)
+        block = nodes[first : first + MASK_ROWS]
+        plan.masks(block, width, num_threads=1, out=out[: len(block)])
 
 
 def _speeds(

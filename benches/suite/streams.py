@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crosstok import demo
 
 from .inputs import Inputs
 from .row import Bar, Row, Unavailable
+
+if TYPE_CHECKING:
+    import resource
 
 LINES = (5_000, 10_000, 20_000)
 STUDENT = "merges:200"

@@ -81,17 +81,17 @@ class Workspace:
     def __init__(self) -> None:
         self._kept: dict[str, torch.Tensor] = {}
 
-    def like(self, name: str, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A tensor of the shape of ``rows``, valid until the same name is asked for again."""
-        kept = self._kept.get(name)
+    def get(self, name: str, rows: torch.Tensor, dtype: torch.dtype, host: bool = False) -> torch.Tensor:
+        """A tensor of the shape of ``rows``, on its device or the host's; valid until it is asked for again."""
+        kept, device = self._kept.get(name), torch.device("cpu") if host else rows.device
         fits = kept is not None and kept.shape[0] >= rows.shape[0] and kept.shape[1:] == rows.shape[1:]
-        if kept is None or not fits or (kept.dtype, kept.device) != (dtype, rows.device):
-            kept = self._kept[name] = torch.empty(rows.shape, dtype=dtype, device=rows.device)
+        if kept is None or not fits or (kept.dtype, kept.device) != (dtype, device):
+            kept = self._kept[name] = torch.empty(rows.shape, dtype=dtype, device=device)
         return kept[: rows.shape[0]]
 
     def copy(self, name: str, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """A copy of ``rows``, likewise."""
-        return self.like(name, rows, dtype).copy_(rows)
+        return self.get(name, rows, dtype).copy_(rows)
 
 
 class Aggregator:
@@ -137,7 +137,7 @@ class Aggregator:
         if self.temperature != 1.0:
             logits /= self.temperature
         mask = self._mask(nodes, logits)
-        share = torch.exp(logits, out=self._space.like("share", logits, logits.dtype))
+        share = torch.exp(logits, out=self._space.get("share", logits, logits.dtype))
         log_full = self._row_sums(share).log()
         share *= mask
         log_canonical = self._row_sums(share).log()
@@ -160,7 +160,8 @@ class Aggregator:
         return double.sum(dim=1)
 
     def _mask(self, nodes: IntArray, logits: torch.Tensor) -> torch.Tensor:
-        flags = torch.from_numpy(self.plan.masks(nodes, logits.shape[1], self.num_threads))
+        flags = self._space.get("mask", logits, torch.bool, host=True)
+        self.plan.masks(nodes, logits.shape[1], self.num_threads, flags.numpy())
         complete = torch.from_numpy(self.plan.node_complete[nodes])
         flags[:, list(self.plan.pair.teacher_eos)] = complete[:, None]
         return flags.to(logits.device)

@@ -167,13 +167,21 @@ class Plan:
         """int64 [nodes + 1]: where each node's ranges begin; they are sorted by node, then depth."""
         return np.searchsorted(self.range_node, np.arange(len(self.node_token) + 1)).astype(np.int64)
 
-    def masks(self, nodes: IntArray, width: int, num_threads: int = 0) -> BoolArray:
+    def masks(
+        self, nodes: IntArray, width: int, num_threads: int = 0, out: BoolArray | None = None
+    ) -> BoolArray:
         """bool [len(nodes), width]: the canonical next tokens of nodes, by id; end-of-text is not among them.
 
-        nodes: int64 [k]. Raises PlanError where ``width`` leaves out a token that can stand in an encoding,
-        ValueError for a node that the plan does not have.
+        nodes: int64 [k]. out: a contiguous array to write to; new memory costs more than what is written. Raises
+        PlanError where ``width`` leaves out a token that can stand in an encoding, ValueError for a node that the
+        plan does not have and for an array of another shape.
         """
-        return self._core.masks(nodes, width, num_threads).view(np.bool_)
+        if out is None:
+            out = np.empty((len(nodes), width), dtype=bool)
+        if out.shape != (len(nodes), width) or out.dtype != np.bool_:
+            raise ValueError(f"out: {out.dtype} {list(out.shape)} for masks [{len(nodes)}, {width}]")
+        self._core.masks(nodes, out.view(np.uint8), num_threads)
+        return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,6 +56,8 @@ pub struct Plan {
     states: Vec<State>,
     /// Canonical next tokens, by id: what rows are masked with.
     masks: Arc<Masks>,
+    /// The highest token that can stand in an encoding.
+    top: u32,
 }
 
 impl Plan {
@@ -74,6 +76,7 @@ impl Plan {
     }
 
     fn empty(tables: Arc<Tables>, masks: Arc<Masks>) -> Self {
+        let top = tables.spelling.tokens().iter().copied().max().unwrap_or(0);
         Self {
             tables,
             student_ids: Vec::new(),
@@ -89,6 +92,7 @@ impl Plan {
             range_depth: Vec::new(),
             states: Vec::new(),
             masks,
+            top,
         }
     }
 
@@ -112,19 +116,18 @@ impl Plan {
         self.node_ptr.push(self.node_token.len() as i64);
     }
 
-    /// Writes the canonical next tokens of `nodes` as rows of `width` flags, one byte each, by id. Fails (plan) where
-    /// `width` leaves out a token that can stand in an encoding.
-    pub fn masks(&self, nodes: &[i64], width: usize, threads: usize) -> Result<Vec<u8>> {
-        if let Some(&top) = self.tables.spelling.tokens().iter().max()
-            && top as usize >= width
-        {
-            return Err(Error::Plan(format!("rows of {width} entries do not hold token {top}")));
+    /// Writes the canonical next tokens of `nodes`, by id, as rows of `width` flags, one byte each.
+    pub fn masks(&self, nodes: &[i64], width: usize, rows: &mut [u8], threads: usize) -> Result<()> {
+        if self.top as usize >= width {
+            return Err(Error::Plan(format!("rows of {width} entries do not hold token {}", self.top)));
         }
         if let Some(bad) = nodes.iter().find(|&&n| n < 0 || n as usize >= self.states.len()) {
             return Err(Error::Invalid(format!("node {bad} is out of range ({} nodes)", self.states.len())));
         }
-        let mut rows = vec![0u8; nodes.len() * width];
-        fill_rows(&mut rows, width, threads, |at, row| self.masks.next(&self.states[nodes[at] as usize]).spread(row));
-        Ok(rows)
+        if rows.len() != nodes.len() * width {
+            return Err(Error::Invalid(format!("{} flags for {} rows of {width}", rows.len(), nodes.len())));
+        }
+        fill_rows(rows, width, threads, |at, row| self.masks.next(&self.states[nodes[at] as usize]).spread(row));
+        Ok(())
     }
 }

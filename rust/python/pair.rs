@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArrayDyn};
+use numpy::{PyArray1, PyReadonlyArrayDyn, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use super::tokenizer::Tokenizer;
 use super::{Ids, flags_of, ragged_of};
+use crate::error::Error;
 use crate::pair::Pair as Core;
 use crate::plan::{Covers, Plan as CorePlan, Purpose, enumerate};
 
@@ -112,17 +113,18 @@ impl Plan {
         PyArray1::from_slice(py, &self.core.node_complete)
     }
 
-    /// bool [len(nodes), width]: the canonical next tokens of nodes.
+    /// Writes the canonical next tokens of nodes to `out`, uint8 [len(nodes), width].
     fn masks<'py>(
         &self,
         py: Python<'py>,
         nodes: Ids<'py>,
-        width: usize,
+        mut out: PyReadwriteArray2<'py, u8>,
         num_threads: usize,
-    ) -> PyResult<Bound<'py, PyArray2<u8>>> {
+    ) -> PyResult<()> {
         let nodes: Vec<i64> = nodes.as_array().iter().copied().collect();
-        let flags = py.detach(|| self.core.masks(&nodes, width, num_threads))?;
-        PyArray1::from_vec(py, flags).reshape([nodes.len(), width])
+        let width = out.shape()[1];
+        let rows = out.as_slice_mut().map_err(|_| Error::Invalid("the array for masks is not contiguous".into()))?;
+        Ok(py.detach(|| self.core.masks(&nodes, width, rows, num_threads))?)
     }
 }
 

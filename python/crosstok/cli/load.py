@@ -29,10 +29,8 @@ def make_pair(
     """Return the pair. Raises CrosstokError for ids that do not end a text."""
     try:
         return ct.Pair(teacher, student, teacher_eos or None, student_eos or None)
-    except ValueError as error:
-        raise CrosstokError(str(error)) from error
-    except OverflowError as error:
-        raise CrosstokError("--teacher-eos, --student-eos: an id that no tokenizer has") from error
+    except (ValueError, OverflowError) as error:
+        raise CrosstokError(f"--teacher-eos, --student-eos: {error}") from error
 
 
 def load_student(student: str, teacher: ct.Tokenizer) -> ct.Tokenizer:
