@@ -1,7 +1,9 @@
-//! Shared values that no forked child can hang on.
+//! Shared values that a forked child does not hang on.
 //!
 //! A child of `fork` has only the thread that forked. A lock that another thread held at that moment stays locked there for
-//! ever, and what another thread was making is never finished. Nothing here waits for a thread that may not exist.
+//! ever, and what another thread was making is never finished. So a lock that cannot be had is passed by (a cache that was
+//! locked stays so in the child, which then computes what it needs anew), and making is taken over. What is left is the
+//! moment in which a finished value is stored, a move of some nanoseconds.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -122,6 +124,8 @@ def test_numbers_of_prompts_and_flags_are_checked(scorer: ct.Scorer) -> None:
         scorer.iter_scores(["a", "b"], ended=[True] * 3)
     with pytest.raises(ValueError, match="only 1, but there are more texts"):
         scorer.score(iter(["a", "b"]), prompts=iter([[5]]))
+    with pytest.raises(ValueError, match="prompts: 3 for 2 texts"):
+        scorer.score(iter(["a", "b"]), prompts=[[5], [6], [7]])
     with pytest.raises(TypeError, match="a list of texts"):
         scorer.iter_scores("a")
     assert scorer.score([]) == [] and scorer.distributions([]) == []
@@ -150,6 +154,38 @@ def test_leaving_early_stops_the_thread(scorer: ct.Scorer) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("crosstok-plan")]
 
 
+def test_leaving_does_not_wait_for_texts_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crosstok.requests.GRACE", 0.1)
+    never = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        never.wait(60)
+        yield 2
+
+    stream = ahead(items())
+    assert next(stream) == 1
+    start = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - start < 30
+    never.set()
+
+
+def test_texts_are_let_go_of_in_the_thread_that_read_them() -> None:
+    ended: list[str] = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            ended.append(threading.current_thread().name)
+
+    stream = ahead(items())
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert ended == ["crosstok-plan"]
+
+
 def test_time_is_accounted_for(scorer: ct.Scorer) -> None:
     fresh = ct.Scorer(scorer.teacher, scorer.pair)
     assert (fresh.timings.plan, fresh.timings.teacher, fresh.timings.aggregation) == (0, 0, 0)
@@ -163,7 +199,8 @@ def test_a_score_can_be_shown_and_pickled(scorer: ct.Scorer) -> None:
     assert [position.logprob for position in shown.explanation.positions] == pytest.approx(
         score.logprobs, abs=2e-5
     )
+    assert set(dataclasses.asdict(score)) > {"logprobs", "status"}
     copy = pickle.loads(pickle.dumps(score))
     assert same(copy, score)
-    with pytest.raises(ValueError, match="lost its scorer"):
+    with pytest.raises(ValueError, match="scorer is gone"):
         copy.show()

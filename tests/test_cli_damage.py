@@ -15,10 +15,12 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("typer")
 
+import crosstok as ct
 import crosstok.cli.score as scoring
 from commands import CHAT, DEMO, assert_one_line, cached_teacher, command, finish, many_rows, run, write
 from crosstok.cli.journal import journal_path
 from crosstok.cli.output import Output
+from crosstok.cli.settings import Job
 from damages import DAMAGES, first_byte, half_line, last_byte, one_byte_of_output, shorter_output
 from typer.testing import Result
 
@@ -310,3 +312,39 @@ def test_an_input_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pyt
     assert_one_line(run(*command(tmp_path)), "in.jsonl: changed while it was read")
     monkeypatch.setattr(Output, "append", append)
     finish(tmp_path)
+
+
+def test_a_run_that_another_one_overtook_leaves_its_output_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One looks at a half-done output and loads its model; meanwhile another finishes it."""
+    write(tmp_path / "in.jsonl", *({"text": f"Return {i} copies of it."} for i in range(40)))
+    job = Job(str(DEMO), "merges:200", tmp_path / "in.jsonl", tmp_path / "out.jsonl", batch_tokens=20)
+    real_lines, real_load, written = scoring.as_lines, scoring.load_scorer, itertools.count()
+
+    def stop(*arguments: Any) -> Any:
+        if next(written) == 2:
+            raise KeyboardInterrupt
+        return real_lines(*arguments)
+
+    def quiet(*_: Any) -> None: ...
+
+    monkeypatch.setattr(scoring, "as_lines", stop)
+    with pytest.raises(KeyboardInterrupt):
+        scoring.run(job, quiet, quiet)
+    monkeypatch.setattr(scoring, "as_lines", real_lines)
+    whole = b""
+
+    def overtaken(*arguments: Any) -> Any:
+        nonlocal whole
+        monkeypatch.setattr(scoring, "load_scorer", real_load)
+        scoring.run(job, quiet, quiet)
+        whole = job.output.read_bytes()
+        return real_load(*arguments)
+
+    monkeypatch.setattr(scoring, "load_scorer", overtaken)
+    with pytest.raises(ct.CrosstokError, match="another process has written it meanwhile"):
+        scoring.run(job, quiet, quiet)
+    assert whole and job.output.read_bytes() == whole
+    scoring.run(job, quiet, quiet)  # complete, and still known to be
+    assert job.output.read_bytes() == whole

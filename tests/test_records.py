@@ -17,7 +17,7 @@ pytest.importorskip("typer")
 
 from commands import CHAT, DEMO, write
 from crosstok.cli.prompts import PromptEncoder
-from crosstok.cli.records import InputError, Row, prompt_ids
+from crosstok.cli.records import InputError, Row, parse, prompt_ids
 from crosstok.cli.source import Place, Source
 from crosstok.errors import CrosstokError, TextError
 
@@ -198,3 +198,12 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(CrosstokError, match=f"{path}: not a regular file"):
             Source(path)
+
+
+def test_a_name_given_twice_is_refused_and_a_byte_order_mark_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\n{"text": "a", "text": "b"}\n')
+    first, second = path.read_bytes().splitlines(keepends=True)
+    assert parse(path, 1, first).text == "a"
+    with pytest.raises(InputError, match="line 2: 'text' is given twice"):
+        parse(path, 2, second)

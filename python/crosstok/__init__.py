@@ -21,6 +21,7 @@ from crosstok.errors import (
 )
 from crosstok.pair import CoverBatch, Pair, Plan, enumerate_covers
 from crosstok.ragged import Ragged
+from crosstok.requests import Request
 from crosstok.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Ragged",
+    "Request",
     "Score",
     "Scorer",
     "Status",

@@ -51,9 +51,8 @@ class Reading:
         for read in rows:
             came = perf_counter()
             self.timings.teacher += came - start
-            for part in _pieces(read):
-                _reduce(part, aggregator, tap, exact)
-            del read, part  # so that the next rows do not come on top of these
+            _reduce(read, aggregator, tap, exact)
+            del read  # so that the next rows do not come on top of these
             start = perf_counter()
             self.timings.aggregation += start - came
         self.timings.teacher += perf_counter() - start
@@ -61,15 +60,16 @@ class Reading:
 
 
 def _reduce(rows: RowBlock, aggregator: Aggregator, tap: Tap | None, exact: bool) -> None:
-    nodes = aggregator.plan.node_ptr[rows.tree] + rows.node
-    block = aggregator.add(nodes, rows.logits, exact)
-    if tap is not None:
-        tap.add(aggregator, block)
+    for part in _pieces(rows):
+        nodes = aggregator.plan.node_ptr[part.tree] + part.node
+        block = aggregator.add(nodes, part.logits.detach(), exact)
+        if tap is not None:
+            tap.add(aggregator, block)
 
 
 def _pieces(block: RowBlock) -> Iterator[RowBlock]:
     """The block in pieces that are reduced fastest."""
-    step = len(block.node)
+    step = max(1, len(block.node))  # a teacher may have nothing to say at times
     if block.logits.device.type == "cpu":
         step = rows_per_block(block.logits.shape[1], CPU_BYTES)
     for lo in range(0, len(block.node), step):

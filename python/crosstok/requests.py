@@ -7,10 +7,11 @@ same batches wherever a run begins (with a batch), so that an interrupted run ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TypeVar, cast
+from queue import SimpleQueue
+from threading import Thread, current_thread
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -23,9 +24,11 @@ T = TypeVar("T")
 
 # Bytes of text that are taken for one token: fewer than most tokenizers pack into one, so that budgets hold.
 BYTES_PER_TOKEN = 3
+# Seconds that whoever leaves a stream waits for its thread: more than a plan takes. Lazy texts may block for ever.
+GRACE = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One text to score.
 
@@ -54,7 +57,7 @@ def requests_of(texts: Texts, prompts: Prompts, ended: Ended) -> Iterator[Reques
     """Put texts, prompts and flags together, lazily.
 
     Raises TypeError for a single text instead of several, ValueError where the numbers differ: at once where all have
-    a length, otherwise when the shorter one ends.
+    a length, otherwise at the end of the shorter one; prompts and flags without a length may be more, or endless.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError("texts must be a list of texts, not one text")
@@ -69,12 +72,16 @@ def requests_of(texts: Texts, prompts: Prompts, ended: Ended) -> Iterator[Reques
 def _zipped(
     texts: Texts, prompts: Iterable[Sequence[int] | IntArray | None], flags: Iterable[bool]
 ) -> Iterator[Request]:
-    prompts, flags, end = iter(prompts), iter(flags), object()
+    coming, flag_of, end, number = iter(prompts), iter(flags), object(), -1
     for number, text in enumerate(texts):
-        prompt, flag = next(prompts, end), next(flags, end)
+        prompt, flag = next(coming, end), next(flag_of, end)
         if prompt is end or flag is end:
             raise ValueError(f"prompts or ended: only {number}, but there are more texts")
         yield Request(text, cast("Sequence[int] | None", prompt), bool(flag))
+    # Lazy ones may be endless; what has a length must have this one, or it belongs to other texts.
+    for name, given in (("prompts", prompts), ("ended", flags)):
+        if isinstance(given, Sized) and len(given) != number + 1:
+            raise ValueError(f"{name}: {len(given)} for {number + 1} texts")
 
 
 def form_batches(
@@ -97,17 +104,37 @@ def form_batches(
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each computed in a background thread while the one before it is in use.
 
-    An exception comes when its item is asked for, after all items before it.
+    An exception comes when its item is asked for, after all items before it. Whoever leaves early waits for the item
+    that is being computed, but no longer than `GRACE`: what it is computed from may never come.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="crosstok-plan") as pool:
-        coming = pool.submit(_take, items)
-        while taken := coming.result():
-            coming = pool.submit(_take, items)
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+    thread = Thread(target=_make, args=(items, wanted, made), name="crosstok-plan", daemon=True)
+    del items  # let go of in the thread that used them
+    thread.start()
+    try:
+        wanted.put(True)
+        while (taken := made.get()) is not None:
+            if isinstance(taken, BaseException):
+                raise taken
+            wanted.put(True)
             yield taken[0]
+    finally:
+        wanted.put(False)
+        if thread is not current_thread():  # where the garbage collector ends us
+            thread.join(GRACE)
+
+
+def _make(items: Iterator[T], wanted: SimpleQueue[bool], made: SimpleQueue[Any]) -> None:
+    while wanted.get():
+        try:
+            made.put(_take(items))
+        except BaseException as error:  # noqa: PERF203 - raised where the item is asked for
+            made.put(error)
 
 
 def _take(items: Iterator[T]) -> tuple[T] | None:
-    """The next item in a tuple (it may be anything), None at the end: StopIteration does not pass through futures."""
+    """The next item in a tuple (it may be anything), None at the end."""
     for item in items:
         return (item,)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +34,9 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a score came from: enough to score its text again."""
+    """Where a score came from: enough to score its text again, while its scorer is alive."""
 
-    scorer: Scorer
+    scorer: ReferenceType[Scorer]
     request: Request
 
 
@@ -48,7 +49,7 @@ class Score:
     weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
     float64, the share of P(s_<i) that no next student token has; in the regimes "same" and "subset" that of teacher
     rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows read after
-    s_<i. status: uint8, see `Status`. source: what `show` scores again; it is not pickled, for it holds the teacher.
+    s_<i. status: uint8, see `Status`. source: what `show` scores again; not pickled.
     Formulas: docs/mathematics.md, 7.
     """
 
@@ -67,15 +68,17 @@ class Score:
     def show(self, max_covers: int = 12) -> Shown:
         """The text to look at, in a notebook, in a terminal or as a page, with the largest covers of each position.
 
-        Reads the text with the teacher once more. Raises ValueError for a score that was pickled.
+        Reads the text with the teacher once more. Raises ValueError where its scorer is gone: scores do not keep a
+        model in memory, and are pickled without it.
         """
         from crosstok.show import show
 
-        if self.source is None:
-            raise ValueError("this score has lost its scorer (it was pickled): call crosstok.show.show")
+        scorer = None if self.source is None else self.source.scorer()
+        if self.source is None or scorer is None:
+            raise ValueError("this score's scorer is gone: call crosstok.show.show with another one")
         request = self.source.request
         prompt = None if request.prompt is None else [int(id) for id in request.prompt]
-        return show(self.source.scorer, request.text, prompt, request.ended, max_covers)
+        return show(scorer, request.text, prompt, request.ended, max_covers)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the source."""

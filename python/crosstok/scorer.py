@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import TypeVar
+from weakref import ref
 
 import numpy as np
 import torch
@@ -102,11 +103,13 @@ class Scorer:
 
         Errors name a text by its index in its batch, and come when their batch is asked for.
         """
-        for batch, plan in self._plans(batches, every_node=False):
+        plans = self._plans(batches, every_node=False)
+        del batches  # the thread that reads them lets go of them
+        for batch, plan in plans:
             aggregator = self._reading.read(plan, self._prompts(batch))
             prefixes = gather(plan, aggregator.masses)
             yield [
-                self._score(plan, prefixes, text, request.ended, Source(self, request))
+                self._score(plan, prefixes, text, request.ended, Source(ref(self), request))
                 for text, request in enumerate(batch)
             ]
 
@@ -132,7 +135,9 @@ class Scorer:
     def _distribution_batches(
         self, batches: Iterable[Sequence[Request]]
     ) -> Iterator[Iterator[Distributions]]:
-        for batch, plan in self._plans(batches, every_node=True):
+        plans = self._plans(batches, every_node=True)
+        del batches
+        for batch, plan in plans:
             collector = dense.Collector(plan, self.width)
             aggregator = self._reading.read(plan, self._prompts(batch), collector)
             prefixes = gather(plan, aggregator.masses)
@@ -154,7 +159,10 @@ class Scorer:
             Ragged.of([ids]), np.array([start]), np.array([True]), True, self._reading.num_threads
         )
         collector = dense.Collector(plan, self.width, only=len(ids))
-        aggregator = self._reading.read(plan, [self._prompt(prompt)], collector, exact=True)
+        try:
+            aggregator = self._reading.read(plan, [self._prompt(prompt)], collector, exact=True)
+        except TeacherError as error:  # there is no list of texts to count in
+            raise TeacherError(error.reason) from None
         prefixes = gather(plan, aggregator.masses)
         if prefixes.log_p[len(ids)] == -np.inf:
             raise ZeroProbabilityError(f"the teacher gives the student prefix {ids.tolist()} no probability")

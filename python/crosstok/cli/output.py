@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from crosstok.cli.journal import Entry, Header, journal_path, write_journal
+from crosstok.cli.resume import state_of
 from crosstok.errors import CrosstokError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Output:
     written, and where another process is writing them.
     """
 
-    def __init__(self, path: Path, header: Header, resume: Resume) -> None:
+    def __init__(self, path: Path, header: Header, resume: Resume, overwrite: bool = False) -> None:
         self.path, self.header, self._entry = path, header, resume.entry
         self._size = resume.entry.size
         try:
@@ -38,6 +39,10 @@ class Output:
             self._file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)  # noqa: SIM115
             try:
                 self._lock()
+                if not overwrite and state_of(path) != resume.seen:
+                    raise CrosstokError(
+                        f"{path}: another process has written it meanwhile: run the command again"
+                    )
                 self._journal = self._open_journal(resume)
                 self._file.truncate(self._size)
                 self._file.seek(self._size)

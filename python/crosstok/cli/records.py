@@ -54,7 +54,8 @@ def parse(path: Path, number: int, line: bytes) -> Row:
     Unicode.
     """
     try:
-        row = json.loads(line.rstrip(b"\r\n").decode("utf-8"))  # columns count from the last line break
+        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
+        row = json.loads(text, object_pairs_hook=_once)  # columns count from the last line break
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
         return _from_json(number, row)
@@ -134,3 +135,12 @@ def _messages(value: Any) -> list[dict[str, Any]]:
     if value[-1]["role"] != "assistant":
         raise ValueError("the last message must be the assistant's, it is what is scored")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose names are all different: of two values one would be lost without a word."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return row

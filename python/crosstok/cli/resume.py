@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 START_OVER = "pass --overwrite to start over, or choose another output"
 BATCH_TOKENS = "batch tokens"
+State = tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Resume:
     """Where a run goes on: its last finished batch, and where that ends in the journal (None: write a new one).
 
     ``batch_tokens``: the teacher's, as recorded; batches must be formed alike. ``checked``: every line of the input
-    was found good before.
+    was found good before. ``seen``: the files when they were looked at; another process may be done with them since.
     """
 
     entry: Entry
@@ -29,6 +30,21 @@ class Resume:
     batch_tokens: int | None = None
     checked: bool = False
     complete: bool = False
+    seen: State = (None, None)
+
+
+def state_of(output: Path) -> State:
+    """Return inode, size and time of change of an output and its journal; None for an output that is not begun."""
+    found = []
+    for path in (output, journal_path(output)):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None, None
+        if path == output and not status.st_size:
+            return None, None
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return found[0], found[1]
 
 
 def find_resume(output: Path, settings: dict[str, Any], survey: Survey, source: Source) -> Resume | None:
@@ -39,7 +55,7 @@ def find_resume(output: Path, settings: dict[str, Any], survey: Survey, source: 
     """
     if not output.exists() or output.stat().st_size == 0:
         return None
-    journal = journal_path(output)
+    seen, journal = state_of(output), journal_path(output)
     header = read_header(journal)
     if header is None:
         raise CrosstokError(f"{output}: exists, without a journal that says how it was made: {START_OVER}")
@@ -56,7 +72,9 @@ def find_resume(output: Path, settings: dict[str, Any], survey: Survey, source: 
     if not same and not _only_the_rest_differs(header, entry, survey, source):
         raise CrosstokError(f"{output}: was made from another input than {source.path} is now: {START_OVER}")
     batch_tokens = header.settings.get(BATCH_TOKENS)
-    return Resume(entry, end if same else None, batch_tokens, checked=same, complete=header.complete)
+    return Resume(
+        entry, end if same else None, batch_tokens, checked=same, complete=header.complete, seen=seen
+    )
 
 
 def _compare(output: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def run(job: Job, tell: Callable[[str], None], report: Report) -> Summary:
         if start.resume.complete:
             return entry.summary
         scorer = load_scorer(job, start) if entry.place.index < start.stop else None
-        with Output(job.output, Header(start.settings, start.survey), start.resume) as output:
+        with Output(job.output, Header(start.settings, start.survey), start.resume, job.overwrite) as output:
             summary = entry.summary
             if scorer is not None:
                 rows = source.rows(entry.place, start.stop)

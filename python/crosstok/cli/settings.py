@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import crosstok as ct
+from crosstok.cli.journal import journal_path
 from crosstok.cli.load import first_line
 from crosstok.cli.resume import BATCH_TOKENS
 from crosstok.errors import CrosstokError
@@ -53,7 +54,8 @@ class Job:
             )
         for path in (self.output, *filter(None, [self.summary])):
             check_writable(path)
-        paths = [path.resolve() for path in (self.input, self.output, *filter(None, [self.summary]))]
+        written = (self.output, journal_path(self.output), *filter(None, [self.summary]))
+        paths = [path.resolve() for path in (self.input, *written)]
         for later, path in enumerate(paths[1:], 1):
             if path in paths[:later]:
                 what = "input" if path == paths[0] else "output"
