@@ -6,6 +6,7 @@ import json
 from functools import cache
 from html.parser import HTMLParser
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("transformers")
 
 import crosstok as ct
 import torch
+from crosstok.show import Explanation, Shown
 
 DEMO = str(resources.files("crosstok.demo"))
 TEXT = "Return a copy of the string with all the cased characters converted to lowercase."
@@ -78,3 +80,13 @@ class Markup(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
             self.scripts[-1] += data
+
+
+def show(scorer: ct.Scorer, *arguments: Any, **options: Any) -> Shown:
+    """The text of a scorer's, shown."""
+    return scorer.show(*arguments, **options)
+
+
+def explain(scorer: ct.Scorer, *arguments: Any, **options: Any) -> Explanation:
+    """What is shown."""
+    return scorer.show(*arguments, **options).explanation

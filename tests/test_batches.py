@@ -148,10 +148,12 @@ def test_the_next_item_is_made_while_this_one_is_in_use() -> None:
 
 
 def test_leaving_early_stops_the_thread(scorer: ct.Scorer) -> None:
+    before = set(threading.enumerate())
     scores = scorer.iter_scores(itertools.cycle(TEXTS))
     next(scores)
+    assert set(threading.enumerate()) - before
     scores.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("crosstok-plan")]
+    assert not set(threading.enumerate()) - before
 
 
 def test_leaving_does_not_wait_for_texts_that_never_come(monkeypatch: pytest.MonkeyPatch) -> None:

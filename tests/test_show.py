@@ -20,14 +20,13 @@ pytest.importorskip("rich")
 
 import crosstok as ct
 from crosstok.errors import TextError
-from crosstok.show import Explanation, Shown, Token, page, show
-from crosstok.show.explain import explain
+from crosstok.show import Explanation, Shown, Token, page
 from crosstok.show.layout import LONGEST, WIDTH, blocks
 from crosstok.show.page import embedded
 from crosstok.show.palette import BINS, IMPOSSIBLE, bin_of, contrast
 from crosstok.show.pieces import clipped, plain, visible
 from crosstok.show.terminal import rendered
-from explained import NASTY, TEXT, Markup, demo, tiny
+from explained import NASTY, TEXT, Markup, demo, explain, show, tiny
 from rich.console import Console
 
 

@@ -11,10 +11,9 @@ pytest.importorskip("transformers")
 pytest.importorskip("rich")
 
 from browser import Browser, Picture
-from crosstok.show import Position, page, show
-from crosstok.show.explain import explain
+from crosstok.show import Position, page
 from crosstok.show.palette import BINS, bin_of
-from explained import NASTY, TEXT, Markup, demo, tiny
+from explained import NASTY, TEXT, Markup, demo, explain, show, tiny
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,13 @@ class Pair:
         core = self._core.plan(ids.values, ids.offsets, start, every_node, end_rows, num_threads)
         return Plan(core, self)
 
+    def prompt_ids(self, prompt: Sequence[int] | IntArray | None) -> tuple[int, ...]:
+        """The ids that the teacher sees first: ``prompt``, or its BOS, or, if it has none, its end-of-text id."""
+        if prompt is not None:
+            return tuple(ids_array(prompt).tolist())
+        bos = self.teacher.bos_id
+        return (self.teacher_eos[0] if bos is None else bos,)
+
     @cached_property
     def spelling(self) -> Spelling:
         """How teacher tokens are spelled in student tokens. Raises PlanError for the general regime."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ReferenceType
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 
 if TYPE_CHECKING:
     from crosstok.requests import Request
-    from crosstok.scorer import Scorer
     from crosstok.show import Shown
 
 FloatArray = npt.NDArray[np.float64]
@@ -32,11 +32,18 @@ class Status(IntEnum):
     """Depends on a teacher prefix with next to no canonical mass, or has probability zero."""
 
 
+class Shows(Protocol):
+    """The part of a `Scorer` that `Score.show` needs."""
+
+    def show(self, text: str | bytes, prompt: Sequence[int] | None, ended: bool, max_covers: int) -> Shown:
+        """Score a text, to be looked at."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Where a score came from: enough to score its text again, while its scorer is alive."""
 
-    scorer: ReferenceType[Scorer]
+    scorer: ReferenceType[Shows]
     request: Request
 
 
@@ -71,14 +78,12 @@ class Score:
         Reads the text with the teacher once more. Raises ValueError where its scorer is gone: scores do not keep a
         model in memory, and are pickled without it.
         """
-        from crosstok.show import show
-
         scorer = None if self.source is None else self.source.scorer()
         if self.source is None or scorer is None:
-            raise ValueError("this score's scorer is gone: call crosstok.show.show with another one")
+            raise ValueError("this score's scorer is gone: call the method show of another one")
         request = self.source.request
         prompt = None if request.prompt is None else [int(id) for id in request.prompt]
-        return show(scorer, request.text, prompt, request.ended, max_covers)
+        return scorer.show(request.text, prompt, request.ended, max_covers)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the source."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -17,8 +17,12 @@ from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import IntArray, Ragged, ids_array
 from crosstok.reading import Reading
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
-from crosstok.results import Distributions, NextToken, Score, Source, Status, Timings
+from crosstok.results import Distributions, NextToken, Score, Source, Timings
+from crosstok.scores import score_of
 from crosstok.teacher.protocol import Teacher
+
+if TYPE_CHECKING:
+    from crosstok.show import Shown
 
 T = TypeVar("T")
 # A batch of texts fills about this many of the teacher's own batches: few ends of batches are half empty, and what is
@@ -109,7 +113,7 @@ class Scorer:
             aggregator = self._reading.read(plan, self._prompts(batch))
             prefixes = gather(plan, aggregator.masses)
             yield [
-                self._score(plan, prefixes, text, request.ended, Source(ref(self), request))
+                score_of(plan, prefixes, text, request.ended, Source(ref(self), request))
                 for text, request in enumerate(batch)
             ]
 
@@ -160,7 +164,7 @@ class Scorer:
         )
         collector = dense.Collector(plan, self.width, only=len(ids))
         try:
-            aggregator = self._reading.read(plan, [self._prompt(prompt)], collector, exact=True)
+            aggregator = self._reading.read(plan, [self.pair.prompt_ids(prompt)], collector, exact=True)
         except TeacherError as error:  # there is no list of texts to count in
             raise TeacherError(error.reason) from None
         prefixes = gather(plan, aggregator.masses)
@@ -168,6 +172,23 @@ class Scorer:
             raise ZeroProbabilityError(f"the teacher gives the student prefix {ids.tolist()} no probability")
         logprobs = collector.finish(prefixes, 0, range(len(ids), len(ids) + 1))[0]
         return NextToken(logprobs, logprobs, logprobs)
+
+    def show(
+        self,
+        text: str | bytes,
+        prompt: Sequence[int] | None = None,
+        ended: bool = True,
+        max_covers: int = 12,
+    ) -> Shown:
+        """Score a text, with the ``max_covers`` largest covers of each student prefix, to be looked at.
+
+        In a notebook, in a terminal, or as a page. prompt: None (the text starts a document) or teacher ids. Raises
+        what `crosstok.show.explain.explain` does.
+        """
+        from crosstok.show import Shown
+        from crosstok.show.explain import explain
+
+        return Shown(explain(self._reading, self.pair, text, prompt, ended, max_covers))
 
     def _check_widths(self, tokens: IntArray) -> None:
         """Refuse a model that lacks tokens of its tokenizer. A larger head is fine: its extra mass is non-canonical."""
@@ -209,14 +230,7 @@ class Scorer:
             return 1
 
     def _prompts(self, batch: Sequence[Request]) -> list[tuple[int, ...]]:
-        return [self._prompt(request.prompt) for request in batch]
-
-    def _prompt(self, prompt: Sequence[int] | IntArray | None) -> tuple[int, ...]:
-        """The ids the teacher sees first. Without prompt its BOS, or, if it has none, its end-of-text id."""
-        if prompt is not None:
-            return tuple(ids_array(prompt).tolist())
-        bos = self.pair.teacher.bos_id
-        return (self.pair.teacher_eos[0] if bos is None else bos,)
+        return [self.pair.prompt_ids(request.prompt) for request in batch]
 
     def _distribution(
         self, plan: Plan, collector: dense.Collector, prefixes: Prefixes, text: int
@@ -224,33 +238,6 @@ class Scorer:
         ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
         logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
         return Distributions(ids, logprobs, torch.zeros(len(ids) + 1, dtype=torch.float32))
-
-    def _score(
-        self, plan: Plan, prefixes: Prefixes, text: int, ended: bool, source: Source | None = None
-    ) -> Score:
-        ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
-        if ended:
-            ids = np.append(ids, self.pair.student_eos[0])
-        before = slice(int(prefixes.first[text]), int(prefixes.first[text]) + len(ids))
-        after = slice(before.start + 1, before.stop + 1)
-        log_p = prefixes.log_p[after]
-        possible = (log_p > -np.inf) & (prefixes.log_p[before] > -np.inf)
-        logprobs = np.full(len(ids), -np.inf)
-        logprobs[possible] = log_p[possible] - prefixes.log_p[before][possible]
-        status = np.where(prefixes.thin[after] | ~possible, Status.UNSUPPORTED, Status.EXACT).astype(np.uint8)
-        return Score(
-            student_ids=ids,
-            logprobs=logprobs,
-            lower=logprobs,
-            upper=logprobs,
-            prefix_lower=log_p,
-            prefix_upper=log_p,
-            noncanonical_mass=prefixes.noncanonical[after],
-            inadmissible_mass=prefixes.dead[before],
-            rows=prefixes.rows[before],
-            status=status,
-            source=source,
-        )
 
 
 def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:

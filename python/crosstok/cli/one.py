@@ -13,7 +13,6 @@ from crosstok.cli.records import InputError, Row, prompt_ids
 from crosstok.cli.settings import check_writable
 from crosstok.cli.source import Source, check_row
 from crosstok.errors import CrosstokError, TeacherError
-from crosstok.show import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +53,7 @@ def show_one(one: One) -> Shown:
     teacher = load_teacher(one.teacher, one.dtype, choose_device(one.device), None)
     scorer = ct.Scorer(teacher, pair, canonical=one.canonical)
     try:
-        return show(scorer, row.text, ids, row.ended)
+        return scorer.show(row.text, ids, row.ended)
     except TeacherError as error:
         raise InputError(path, row.line, error.reason) from error
 

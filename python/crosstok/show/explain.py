@@ -1,4 +1,4 @@
-"""From a scorer and a text to an `Explanation`, with one run of the teacher over the plan's tree."""
+"""From a text to an `Explanation`, with one run of the teacher over the plan's tree."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from crosstok.errors import TeacherError, TextError
-from crosstok.pair import Plan
+from crosstok.pair import Pair, Plan
 from crosstok.prefixes import gather
+from crosstok.reading import Reading
 from crosstok.results import Score, Status
-from crosstok.scorer import Scorer
+from crosstok.scores import score_of
 from crosstok.show.covers import CoverTap, Largest
 from crosstok.show.explanation import Cover, Explanation, Position, Token
 from crosstok.tokenizer import Tokenizer, to_text
 
 
 def explain(
-    scorer: Scorer,
+    reading: Reading,
+    pair: Pair,
     text: str | bytes,
     prompt: Sequence[int] | None = None,
     ended: bool = True,
@@ -32,18 +34,17 @@ def explain(
     """
     if max_covers < 1:
         raise ValueError(f"max_covers must be at least 1, not {max_covers}")
-    pair, start = scorer.pair, prompt is None
-    text = to_text(text)
+    start, text = prompt is None, to_text(text)
     try:
-        plan = pair.plan([text], start=start, ended=[ended], num_threads=scorer._reading.num_threads)
+        plan = pair.plan([text], start=start, ended=[ended], num_threads=reading.num_threads)
         tap = CoverTap(plan, max_covers)
-        aggregator = scorer._reading.read(plan, [scorer._prompt(prompt)], tap, exact=True)
+        aggregator = reading.read(plan, [pair.prompt_ids(prompt)], tap, exact=True)
     except TextError as error:
         raise TextError(error.reason, None, error.offset) from None
     except TeacherError as error:
         raise TeacherError(error.reason) from None
     prefixes = gather(plan, aggregator.masses)
-    score, found = scorer._score(plan, prefixes, 0, ended), tap.finish(prefixes, ended)
+    score, found = score_of(plan, prefixes, 0, ended), tap.finish(prefixes, ended)
     own = pair.teacher.encode(text, start).tolist()
     teacher = tokens_of(pair.teacher, own, pair.teacher_eos[0] if ended else None)
     student = tokens_of(pair.student, plan.student_ids.tolist(), pair.student_eos[0] if ended else None)
