@@ -10,15 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from crosstok.masses import FAINT, Aggregator, Block, expand
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from crosstok.ragged import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

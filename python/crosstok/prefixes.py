@@ -10,9 +10,7 @@ import numpy.typing as npt
 from crosstok.errors import TeacherError
 from crosstok.masses import Masses, log_sum, shares
 from crosstok.pair import Plan
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from crosstok.ragged import FloatArray, IntArray
 
 # A node with less canonical mass cannot be trusted (docs/mathematics.md, 7), and a position of which more than
 # this share comes through such nodes depends on them.

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from crosstok.ragged import FloatArray, IntArray
+
 if TYPE_CHECKING:
     from crosstok.requests import Request
     from crosstok.show import Shown
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class Status(IntEnum):

@@ -95,7 +95,7 @@ class Scorer:
     def iter_scores(self, texts: Texts, prompts: Prompts = None, ended: Ended = True) -> Iterator[Score]:
         """Stream what `score` returns, in order.
 
-        The arguments may be lazy iterables: they are consumed in a background thread, about two batches ahead, where
+        The arguments may be lazy iterables: they are consumed in a background thread, one batch and a text ahead, where
         the next batch is planned while the teacher reads this one. An error comes when its text's batch does, after
         the scores of all earlier batches.
         """

@@ -12,9 +12,7 @@ import torch
 from crosstok.masses import Aggregator, Block, expand, log_sum
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from crosstok.ragged import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

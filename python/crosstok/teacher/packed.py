@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from crosstok.teacher.protocol import IntArray, TokenTree
+from crosstok.ragged import IntArray
+from crosstok.teacher.protocol import TokenTree
 
 
 @dataclass(frozen=True, eq=False)

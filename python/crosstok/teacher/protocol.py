@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from crosstok.errors import PlanError, TeacherError
-
-IntArray = npt.NDArray[np.int64]
+from crosstok.ragged import IntArray
 
 # One block of rows as float32: large enough for full speed of the reductions that follow, small enough that
 # several copies (softmax, gathers) do not matter beside a model.

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from crosstok.ragged import IntArray
 from crosstok.teacher.packed import MaskRule, Pack, ancestor_mask, batches, blocks, build_pack, common_prefix
-from crosstok.teacher.protocol import IntArray, RowBlock, TokenTree, check_rows, rows_per_block
+from crosstok.teacher.protocol import RowBlock, TokenTree, check_rows, rows_per_block
 
 # Columns of one forward: about 512 keep matrix products efficient and the mask small (512 x keys).
 BLOCK_COLUMNS = 512
