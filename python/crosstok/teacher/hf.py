@@ -27,8 +27,8 @@ class HFTeacher:
     """Rows of a causal LM; whole token trees in packed forwards where the model allows it.
 
     model: a model object (used in place: put into eval mode, moved and cast where device or dtype are
-    given), or a directory or hub id for AutoModelForCausalLM. batch_tokens: packed columns of a batch, chosen
-    from free memory where None; a batch has at least one text, however long. dtype, device: None keeps a
+    given), or a directory or hub id for AutoModelForCausalLM. batch_tokens: packed columns of a batch; None:
+    by free memory on a GPU, CPU_BATCH_TOKENS on a CPU; a batch has at least one text, however long. dtype, device: None keeps a
     model object's own; a loaded model gets its checkpoint's dtype, and the GPU if there is one.
 
     vocab_size is the width of the logits, padding included. packed says whether trees go packed; where not,
