@@ -28,8 +28,9 @@ class HFTeacher:
 
     model: a model object (used in place: put into eval mode, moved and cast where device or dtype are
     given), or a directory or hub id for AutoModelForCausalLM. batch_tokens: packed columns of a batch; None:
-    by free memory on a GPU, CPU_BATCH_TOKENS on a CPU; a batch has at least one text, however long. dtype, device: None keeps a
-    model object's own; a loaded model gets its checkpoint's dtype, and the GPU if there is one.
+    by free memory on a GPU, CPU_BATCH_TOKENS on a CPU; a batch has at least one text, however long. dtype,
+    device: None keeps a model object's own; a loaded model gets its checkpoint's dtype, and the GPU if there
+    is one.
 
     vocab_size is the width of the logits, padding included. packed says whether trees go packed; where not,
     packed_reason says why, and a RuntimeWarning was given: a short tree is probed when the teacher is made
