@@ -6,6 +6,7 @@
 mod bits;
 pub mod bpe;
 pub mod canonical;
+pub mod decide;
 pub mod error;
 pub mod pair;
 mod parallel;
@@ -15,6 +16,7 @@ pub mod shared;
 pub mod spelling;
 mod sync;
 pub mod tokenizer;
+pub mod trie;
 
 #[cfg(feature = "python")]
 mod python;

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::spelling::{Spelling, Tables};
 use crate::sync::Lazy;
 use crate::tokenizer::Tokenizer;
+use crate::trie::Trie;
 
 /// A tokenizer and what follows from it. All methods may be called from several threads.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct SharedTokenizer {
     canonical: Lazy<Result<Arc<Canonical>>>,
     by_id: Lazy<Arc<Masks>>,
     by_bytes: Lazy<Arc<Tables>>,
+    trie: Lazy<Arc<Trie>>,
 }
 
 impl SharedTokenizer {
@@ -28,6 +30,7 @@ impl SharedTokenizer {
             canonical: Lazy::default(),
             by_id: Lazy::default(),
             by_bytes: Lazy::default(),
+            trie: Lazy::default(),
         }
     }
 
@@ -64,5 +67,11 @@ impl SharedTokenizer {
             Arc::new(Tables::new(canonical, spelling))
         };
         Ok(Arc::clone(self.by_bytes.get_or_make(make)))
+    }
+
+    /// The trie of the same order as [`Self::byte_tables`].
+    pub fn byte_trie(&self) -> Result<Arc<Trie>> {
+        let tables = self.byte_tables()?;
+        Ok(Arc::clone(self.trie.get_or_make(|| Arc::new(Trie::new(&tables.spelling)))))
     }
 }

@@ -190,9 +190,11 @@ def test_ids_that_no_tokenizer_has(tmp_path: Path, id: int) -> None:
     assert_one_line(score_file(tmp_path, [FINE], "--student-eos", id), "--student-eos")
 
 
-def test_a_pair_that_cannot_be_scored_yet(tmp_path: Path) -> None:
+def test_tolerances_that_cannot_be_met(tmp_path: Path) -> None:
     model = model_with(tmp_path / "model", normalizer={"type": "NFC"})
-    assert_one_line(score_file(tmp_path, [FINE], student=model), "general", "not available yet")
+    assert_one_line(score_file(tmp_path, [FINE], "--tolerance", 0, student=model), "needs --max-rows")
+    assert_one_line(score_file(tmp_path, [FINE], "--max-rows", 3, student=model), "needs --tolerance")
+    assert_one_line(score_file(tmp_path, [FINE], "--tolerance", 2, student=model), "--tolerance")
 
 
 # Models

@@ -101,7 +101,7 @@ def test_no_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "texts 1" in words_of(result.stdout)
 
 
-def test_a_pair_that_cannot_be_scored_yet(tmp_path: Path) -> None:
+def test_a_pair_in_the_general_regime(tmp_path: Path) -> None:
     student = copy_of(tmp_path / "student", normalizer={"type": "NFC"})
     path = write(
         tmp_path / "in.jsonl", {"text": "Return e\u0301"}, {"text": "Return"}, {"text": "\u1100\u1161"}
@@ -110,9 +110,9 @@ def test_a_pair_that_cannot_be_scored_yet(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     out = words_of(result.stdout)
     assert "regime: general" in out
-    assert "scoring such pairs is not available yet" in out
+    assert "scores come between bounds" in out
     assert "texts 1 texts that cannot be scored 2" in out
-    assert "teacher rows" not in out
+    assert "teacher rows per canonical token, with end-of-text" in out
     assert "first text that cannot be scored:" in out
     assert "in.jsonl, line 1: byte 7: the normalizer changes the text here" in out
 

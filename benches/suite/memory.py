@@ -6,12 +6,13 @@ weights are in memory). Tokenizer, pair and their tables are counted. Each text 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import crosstok as ct
 
-from . import resident
+from . import general, resident
 from .fresh import Fresh
 from .inputs import Inputs, merges_of, named
 from .row import Bar, Row, Unavailable
@@ -25,23 +26,36 @@ GROWTH = Bar(1.0)
 
 
 def measure(inputs: Inputs) -> Iterator[Row]:
-    """The largest student of the teacher and the one without merges."""
+    """The largest student of the teacher, the one without merges, and an unrelated one."""
     resident.check()
     name, path = inputs.teacher_file
     tokenizer = ct.Tokenizer.from_file(path)
     lengths = inputs.scaled(LENGTHS, (50, 200))
     texts = [cut(tokenizer, inputs, length) for length in lengths]
-    for merges in merges_of(tokenizer)[:: inputs.scaled(2, 3)]:
+    for label, make in _pairs(inputs, name, tokenizer):
         peaks = []
         for length, text in zip(lengths, texts, strict=True):
-            peak, before = Fresh().call(figures, inputs.teacher, merges, text)
+            peak, before = Fresh().call(figures, inputs.teacher, make, text)
             peaks.append(peak)
             bar = PEAK_GB if length == LENGTHS[-1] else None
-            what = f"{named(name, merges)}: {length:,} tokens"
+            what = f"{label}: {length:,} tokens"
             yield Row("memory", what, peak / 1e9, "GB", bar, {"before GB": before / 1e9})
         rows = 4 * (lengths[-1] - lengths[0]) * tokenizer.vocab_size
-        what = f"{named(name, merges)}: growth over tokens x vocabulary x 4"
+        what = f"{label}: growth over tokens x vocabulary x 4"
         yield Row("memory", what, (peaks[-1] - peaks[0]) / rows, "", GROWTH, {"GB of that": rows / 1e9})
+
+
+def _pairs(inputs: Inputs, name: str, tokenizer: ct.Tokenizer) -> Iterator[tuple[str, Callable[[], ct.Pair]]]:
+    """What rows call a pair, and what makes it in another process."""
+    for merges in merges_of(tokenizer)[:: inputs.scaled(2, 3)]:
+        yield named(name, merges), partial(_of_merges, inputs.teacher, merges)
+    for files in list(general.of_teacher(inputs))[:1]:
+        yield files.label, files.pair
+
+
+def _of_merges(folder: Path, merges: int) -> ct.Pair:
+    tokenizer = ct.Tokenizer.from_pretrained(folder)
+    return ct.Pair(tokenizer, tokenizer.first_merges(merges))
 
 
 def cut(tokenizer: ct.Tokenizer, inputs: Inputs, length: int) -> str:
@@ -53,7 +67,7 @@ def cut(tokenizer: ct.Tokenizer, inputs: Inputs, length: int) -> str:
     return tokenizer.decode(ids).decode(errors="ignore")
 
 
-def figures(folder: Path, merges: int, text: str) -> tuple[int, int]:
+def figures(folder: Path, make: Callable[[], ct.Pair], text: str) -> tuple[int, int]:
     """Bytes beyond the model at the peak, and those of the process with the model alone."""
     import torch
 
@@ -63,8 +77,7 @@ def figures(folder: Path, merges: int, text: str) -> tuple[int, int]:
     with torch.inference_mode():
         model(torch.zeros(1, 8, dtype=torch.long))
     before = resident.now()
-    tokenizer = ct.Tokenizer.from_pretrained(folder)
-    scorer = ct.Scorer(ct.HFTeacher(model), ct.Pair(tokenizer, tokenizer.first_merges(merges)))
+    scorer = ct.Scorer(ct.HFTeacher(model), make())
     scorer.score([text[:100]])
     resident.reset_peak()
     scorer.score([text])

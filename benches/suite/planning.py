@@ -1,18 +1,20 @@
 """Student positions planned per second, on one core; seconds are of processor time.
 
-``label plan`` is `Pair.plan`: encoding, tree, ranges. ``masks`` is what scoring asks for besides, the canonical next
-tokens of every node. Cold: the first pass with objects just made, so that it makes the tables too. Unseen: the tables
-are there, the texts are new. Warm: texts seen before.
+``label plan`` is `Pair.plan`: encoding, tree, ranges and, of unrelated tokenizers, decisions. ``masks`` is what scoring
+asks for besides, the canonical next tokens of every node. Cold: the first pass with objects just made, so that it makes
+the tables too. Unseen: the tables are there, the texts are new. Warm: texts seen before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import crosstok as ct
 import numpy as np
 
+from . import general
 from .fresh import Fresh
 from .inputs import Inputs, merges_of, named, pair_of
 from .row import Bar, Row
@@ -26,22 +28,33 @@ Figure = tuple[str, Spread]
 
 
 def measure(inputs: Inputs) -> Iterator[Row]:
-    """Three students of the teacher; of every other large tokenizer the first."""
+    """Three students of the teacher; of every other large tokenizer the first; pairs of unrelated tokenizers."""
     count, masked = inputs.scaled((500, 100), (20, 5))
     texts = inputs.answers[: 2 * count]
+    for label, make in _pairs(inputs):
+        for what, spread in Fresh(cores=1).call(figures, make, texts, masked):
+            bar = BAR if what == "label plan and masks, warm" else None
+            yield Row("planning", f"{label}: {what}", spread.median, "positions/s", bar, spread.details())
+
+
+def _pairs(inputs: Inputs) -> Iterator[tuple[str, Callable[[], ct.Pair]]]:
+    """What rows call a pair, and what makes it in another process."""
     for name, path in inputs.files.items():
-        tokenizer = ct.Tokenizer.from_file(path)
-        for merges in merges_of(tokenizer)[: 3 if name == inputs.teacher_file[0] else 1]:
-            for what, spread in Fresh(cores=1).call(figures, path, merges, texts, masked):
-                bar = BAR if what == "label plan and masks, warm" else None
-                label = f"{named(name, merges)}: {what}"
-                yield Row("planning", label, spread.median, "positions/s", bar, spread.details())
+        every = merges_of(ct.Tokenizer.from_file(path))
+        for merges in every[: 3 if name == inputs.teacher_file[0] else 1]:
+            yield named(name, merges), partial(_of_merges, path, merges)
+    for files in general.planned(inputs):
+        yield files.label, files.pair
 
 
-def figures(path: Path, merges: int, texts: Sequence[str], masked: int) -> list[Figure]:
+def _of_merges(path: Path, merges: int) -> ct.Pair:
+    return pair_of(ct.Tokenizer.from_file(path), merges)
+
+
+def figures(make: Callable[[], ct.Pair], texts: Sequence[str], masked: int) -> list[Figure]:
     """Positions a second for one pair: plans of half of ``texts``, masks of the first ``masked`` of them."""
     seen, unseen = texts[: len(texts) // 2], texts[len(texts) // 2 :]
-    pair = pair_of(ct.Tokenizer.from_file(path), merges)
+    pair = make()
     cold = [cpu_seconds(lambda: pair.plan(seen, num_threads=1))]
     warm = repeated(lambda: pair.plan(seen, num_threads=1), 7, clock=cpu_seconds)
     new = [cpu_seconds(lambda: pair.plan(unseen, num_threads=1))]

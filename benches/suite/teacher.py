@@ -12,25 +12,41 @@ from typing import Any
 import crosstok as ct
 import torch
 
-from .inputs import Inputs, merges_of
+from . import general
+from .inputs import Inputs, merges_of, named
 from .job import Job
 from .row import Bar, Row
 from .timing import paired
 
-# The bar of labels is for SmolLM2's first 24,000 merges; that of dense distributions for every student.
+# The bar of labels is for SmolLM2's first 24,000 merges; that of dense distributions for every such student.
 LABELS, LABELS_MERGES, DENSE = Bar(1.3), 24_000, Bar(2.5)
+# Of labels in the tokens of unrelated tokenizers.
+GENERAL = Bar(2.0)
+# Name, call, bar.
+Timed = tuple[str, Callable[[], Any], Bar | None]
 
 
 def measure(inputs: Inputs) -> Iterator[Row]:
-    """Ratios for students of three sizes; labels one by one and batched, dense one by one."""
+    """Ratios for students of three sizes; labels one by one and batched, dense one by one; labels of other students."""
     job = Job.load(inputs.teacher, inputs.chats[: inputs.texts], inputs.device, "float32")
-    plain = _plain(job)
+    plain = _waiting(_plain(job), inputs)
+    for what, ours, bar in _all_runs(inputs, job):
+        ratio, base = paired(plain, _waiting(ours, inputs), inputs.repeats)
+        details = {**ratio.details(), "plain s": base.median, "texts": len(job.texts)}
+        yield Row("teacher", what, ratio.median, "x plain", bar, details)
+
+
+def _all_runs(inputs: Inputs, job: Job) -> Iterator[Timed]:
     name = inputs.teacher_file[0]
     for merges in merges_of(job.tokenizer)[: inputs.scaled(3, 1)]:
-        for what, ours, bar in _runs(job, job.scorer(merges), merges):
-            ratio, base = paired(_waiting(plain, inputs), _waiting(ours, inputs), inputs.repeats)
-            details = {**ratio.details(), "plain s": base.median, "texts": len(job.texts)}
-            yield Row("teacher", f"{name}, {merges:,} merges, {what}", ratio.median, "x plain", bar, details)
+        labels = LABELS if merges == LABELS_MERGES else None
+        scorer = job.scorer(merges)
+        for what, ours, bar in (*_labels(job, scorer, labels), _dense(job, scorer)):
+            yield f"{named(name, merges)}, {what}", ours, bar
+    for files in list(general.of_teacher(inputs))[: inputs.scaled(None, 1)]:
+        scorer = ct.Scorer(job.teacher, files.pair())
+        for what, ours, bar in _labels(job, scorer, GENERAL):
+            yield f"{files.label}, {what}", ours, bar
 
 
 def _plain(job: Job) -> Callable[[], None]:
@@ -46,13 +62,15 @@ def _plain(job: Job) -> Callable[[], None]:
     return run
 
 
-def _runs(job: Job, scorer: ct.Scorer, merges: int) -> Iterator[tuple[str, Callable[[], Any], Bar | None]]:
-    """What is timed: name, call, bar."""
+def _labels(job: Job, scorer: ct.Scorer, bar: Bar | None) -> Iterator[Timed]:
     each = list(zip(job.texts, job.prompts, strict=True))
-    labels = LABELS if merges == LABELS_MERGES else None
-    yield "labels one by one", lambda: [scorer.score([t], [p]) for t, p in each], labels
-    yield "labels batched", lambda: scorer.score(job.texts, job.prompts), labels
-    yield "dense", lambda: [scorer.distributions([t], [p]) for t, p in each], DENSE
+    yield "labels one by one", lambda: [scorer.score([t], [p]) for t, p in each], bar
+    yield "labels batched", lambda: scorer.score(job.texts, job.prompts), bar
+
+
+def _dense(job: Job, scorer: ct.Scorer) -> Timed:
+    each = list(zip(job.texts, job.prompts, strict=True))
+    return "dense", lambda: [scorer.distributions([t], [p]) for t, p in each], DENSE
 
 
 def _waiting(run: Callable[[], Any], inputs: Inputs) -> Callable[[], Any]:

@@ -112,7 +112,7 @@ class Collector:
         plan = self.plan
         nodes = range(int(plan.node_ptr[text]), int(plan.node_ptr[text + 1]))
         out = torch.full((len(positions), self.width), -torch.inf, dtype=torch.float64)
-        base = prefixes.log_p[prefixes.first[text] :]
+        base = prefixes.estimate[prefixes.first[text] :]
         begun: set[int] = set()
         eos = self.plan.pair.student_eos[0]
         for node in nodes:

@@ -73,8 +73,8 @@ class Pair:
         """Plan the scoring of texts (docs/mathematics.md, 6), in parallel (0 threads: as many as the machine has).
 
         start: the text starts a document. ended: end-of-text follows it. every_node: keep the nodes that only
-        whole distributions need. Raises TextError, naming the text, for one that is not admissible, PlanError for
-        the general regime, ValueError for a wrong number of flags, TypeError for a single text.
+        whole distributions need (in the general regime those at the end). Raises TextError, naming the text, for one
+        that is not admissible, ValueError for a wrong number of flags, TypeError for a single text.
         """
         if isinstance(texts, (str, bytes)):
             raise TypeError("texts must be a list of texts, not one text")
@@ -89,7 +89,7 @@ class Pair:
         """Plan for student ids (without end-of-text), as `plan` does for texts; admissibility is not checked.
 
         start, end_rows: bool [sequences]; end_rows: whether the rows at the end are needed, for end-of-text or the
-        last distribution. Raises PlanError for the general regime, ValueError for a negative id.
+        last distribution. Raises ValueError for a negative id.
         """
         core = self._core.plan(ids.values, ids.offsets, start, every_node, end_rows, num_threads)
         return Plan(core, self)
@@ -100,6 +100,14 @@ class Pair:
             return tuple(ids_array(prompt).tolist())
         bos = self.teacher.bos_id
         return (self.teacher_eos[0] if bos is None else bos,)
+
+    @cached_property
+    def order(self) -> IntArray:
+        """int64 [tokens]: the teacher's tokens in the order that plans refer to, special tokens not among them.
+
+        By spelling in student tokens in the regimes "same" and "subset" (see `Spelling`), by bytes in "general".
+        """
+        return self._core.order()
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -141,14 +149,21 @@ class Spelling:
 class Plan:
     """Which teacher rows a batch of texts needs, and which of their entries make up each probability.
 
-    Nodes are canonical teacher prefixes that end at a student boundary, numbered through all texts; a text's first
-    node is its root. Position i of a text is the prefix s_1..s_i. All arrays are flat int64:
+    Nodes are canonical teacher prefixes along the text, numbered through all texts; a text's first node is its root.
+    Position i of a text is the prefix s_1..s_i. All arrays are flat, int64 unless said otherwise:
 
-    node_token, node_parent [nodes]: −1 at a root; parents come first. node_depth [nodes]: student tokens spelled.
-    node_ptr [texts + 1]. student_ids [total], without end-of-text, student_ptr [texts + 1]. range_node, range_first,
-    range_last, range_depth [ranges], sorted by node, then depth: the tokens ``pair.spelling.tokens[first:last]`` after
-    a node are those that cover s_1..s_depth from there (those among them that are canonical, see `masks`).
-    node_complete, bool [nodes]: the text may end at the node. docs/mathematics.md, facts 17 and 18.
+    node_token, node_parent [nodes]: −1 at a root; parents come first. node_depth [nodes]: student tokens that end at
+    the node or before it (in the regimes "same" and "subset": at it). node_complete, bool [nodes]: the text may end at
+    the node. node_ptr [texts + 1]. student_ids [total], without end-of-text, student_ptr [texts + 1].
+
+    range_node, range_first, range_last, range_depth [ranges], sorted by node, then depth; range_kind int8: the tokens
+    ``pair.order[first:last]`` after a node, as far as they are canonical (see `masks`), cover s_1..s_depth (kind 0), or
+    leave it undecided: 1 where the text, if it ended there, would start with s_1..s_depth, 2 where it would not.
+
+    whole_node, whole_depth [wholes]: nodes that have reached s_1..s_depth and leave it undecided, so that their own
+    rows are looked at; there all tokens cover it but those in the ranges of that node and depth (kinds 1, 2, and 3:
+    does not start with it, or has a row of its own). whole_end, bool: so does the text ended there. None in the regimes
+    "same" and "subset". docs/mathematics.md, facts 17, 18 and 21 to 24.
     """
 
     def __init__(self, core: _core.Plan, pair: Pair) -> None:
@@ -157,12 +172,63 @@ class Plan:
         self.student_ids, self.student_ptr = core.student_ids, core.student_ptr
         self.node_ptr, self.node_token, self.node_parent = core.node_ptr, core.node_token, core.node_parent
         self.node_depth, self.node_complete = core.node_depth, core.node_complete
-        self.range_node, self.range_depth = core.range_node, core.range_depth
+        self.range_node, self.range_depth, self.range_kind = (
+            core.range_node,
+            core.range_depth,
+            core.range_kind,
+        )
         self.range_first, self.range_last = core.range_first, core.range_last
+        self.whole_node, self.whole_depth, self.whole_end = core.whole_node, core.whole_depth, core.whole_end
 
     def __len__(self) -> int:
         """Number of texts."""
         return len(self.node_ptr) - 1
+
+    @property
+    def order(self) -> IntArray:
+        """int64 [tokens]: what range_first and range_last index; see `Pair.order`."""
+        return self.pair.order
+
+    def extend(self, node: IntArray, token: IntArray, num_threads: int = 0) -> Extension:
+        """Add the teacher prefixes (node, token), int64 [k] each, to be read with a row of their own.
+
+        Their numbers follow those of all nodes so far, and may be given as nodes from then on. Raises PlanError in the
+        regimes where nothing is undecided, ValueError for a node that there is not and a token that is not canonical
+        after it.
+        """
+        return Extension(self._core.extend(node, token, num_threads))
+
+    def decide(
+        self, node: IntArray, token: IntArray, depth: IntArray, num_threads: int = 0
+    ) -> npt.NDArray[np.int8]:
+        """What the prefixes (node, token) say about s_1..s_depth of their texts, int64 [k] each; int8 [k].
+
+        1 in, 0 undecided, −1 out, by both tokenizers (`range_kind` goes by the student's alone): exact, except that
+        after many steps without finding a text, or that there is none, a prefix is called undecided. Raises as
+        `extend`.
+        """
+        return self._core.decide(node, token, depth, num_threads)
+
+    def following(self, text: int, node: IntArray, token: IntArray | None = None) -> _core.Following:
+        """What prefixes of a text say about the student token after all of it, in the regime "general" only.
+
+        Without ``token``: for each node, int64 [k], runs of its row (run_node, run_first, run_last, by node; places as
+        in `order`, all that go beyond the text) with the number of an outcome; inside, bool [k]: all texts of the node
+        start with the student tokens; end, int64 [k]: the next token of the text ended there, −1 none, −2 end-of-text.
+        With ``token``: an outcome for each (node, token), by both tokenizers. An outcome's next tokens: those in
+        label[label_ptr[o]:label_ptr[o + 1]], and the canonical ones of student_order[longer_first[o]:longer_last[o]];
+        outside, bool: some texts start otherwise; sure, bool: there is a text; closing: the next token if the text
+        ended there, −1 none.
+        Raises as `extend` does.
+        """
+        if token is None:
+            return self._core.following(text, node)
+        return self._core.following_exact(text, node, token)
+
+    @cached_property
+    def student_order(self) -> IntArray:
+        """int64 [tokens]: the student's tokens by bytes, which `following` refers to."""
+        return self._core.student_order()
 
     @cached_property
     def node_text(self) -> IntArray:
@@ -191,6 +257,28 @@ class Plan:
         return out
 
 
+class Extension:
+    """Prefixes added to a `Plan`; arrays as there, [k] for the k new nodes.
+
+    first: the number of the first new node. node_parent, node_text, node_depth: int64; node_depth: the largest i such
+    that the node's bytes begin with those of s_1..s_i. Every (node, depth) that the new prefix leaves undecided is a
+    whole row. Where a prefix is decided there is none: ask `Plan.decide`.
+    """
+
+    def __init__(self, core: _core.Extension) -> None:
+        """For internal use; see `Plan.extend`."""
+        self.first = core.first
+        self.node_token, self.node_parent, self.node_text = core.node_token, core.node_parent, core.node_text
+        self.node_depth, self.node_complete = core.node_depth, core.node_complete
+        self.range_node, self.range_depth, self.range_kind = (
+            core.range_node,
+            core.range_depth,
+            core.range_kind,
+        )
+        self.range_first, self.range_last = core.range_first, core.range_last
+        self.whole_node, self.whole_depth, self.whole_end = core.whole_node, core.whole_depth, core.whole_end
+
+
 @dataclass(frozen=True, eq=False)
 class CoverBatch:
     """Relative covers of every prefix of several student sequences, as index arrays (docs/mathematics.md, 1 and 6).
@@ -199,7 +287,8 @@ class CoverBatch:
     cover_token: int64 [covers], a node with one more token; −1 is the node itself, the teacher's first end-of-text id
     ends a complete text. position_ptr: int64 [positions + 1], into covers; a text has one position for each of
     s_1..s_i, i = 0..n (end-of-text counted). text_ptr: int64 [texts + 1], into positions. status: int8 [covers], 1 in,
-    0 undecided (in the regimes "same" and "subset" none is).
+    0 undecided (in the regimes "same" and "subset" none is). In the general regime covers are those of the bytes of
+    s_1..s_i that are not out.
     """
 
     node_token: IntArray
@@ -238,14 +327,13 @@ def enumerate_covers(
     """List the relative covers of every prefix s_1..s_i, i = 0..n, of every sequence, in parallel.
 
     A last id that ends a text asks for the complete texts there. Texts continue something (``start=False``).
-    A prefix that no text has, or with an id that the student does not have, has no covers. Raises PlanError for the
-    general regime, and where there are more than ``max_covers``, ValueError for a negative id.
+    A prefix that no text has, or with an id that the student does not have, has no covers. Raises PlanError where
+    there are more than ``max_covers``, ValueError for a negative id.
     """
     ids = Ragged.of(student_ids)
     core = _core.enumerate_covers(pair._core, ids.values, ids.offsets, max_covers, num_threads)
     arrays = (core.node_token, core.node_parent, core.cover_node, core.cover_token)
-    status = np.ones(len(core.cover_node), dtype=np.int8)
-    return CoverBatch(*arrays, core.position_ptr, core.text_ptr, status)
+    return CoverBatch(*arrays, core.position_ptr, core.text_ptr, core.status)
 
 
 def flags(value: bool | Sequence[bool] | BoolArray, count: int, name: str) -> BoolArray:

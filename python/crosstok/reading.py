@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from crosstok.masses import Aggregator, Block
+from crosstok.errors import TeacherError
+from crosstok.masses import Aggregator, Block, Workspace
+from crosstok.nodes import Nodes
 from crosstok.pair import Plan
+from crosstok.prefixes import Prefixes, gather, tightened
+from crosstok.ragged import IntArray
+from crosstok.refine import Further, Goal, refine
 from crosstok.results import Timings
 from crosstok.teacher.protocol import RowBlock, Teacher, TokenTree, rows_per_block, stream_rows
+from crosstok.teacher.session import Session, open_session
+from crosstok.undecided import UndecidedTap
+
+if TYPE_CHECKING:
+    from crosstok.pair import Extension
 
 # On a CPU rows are reduced in pieces of about this size: they and their exponentials stay in the cache, and their
 # memory is recycled instead of being mapped anew. One thread needs 0.2 ms a row of 49,152 entries, in 64 MB 0.9 ms.
@@ -45,26 +56,106 @@ class Reading:
 
         Raises TeacherError, naming the text where it is about one.
         """
-        aggregator = Aggregator(plan, self.canonical, self.temperature, self.num_threads)
+        aggregator = self.aggregator(Nodes.of(plan))
         rows = stream_rows(self.teacher, trees_of(plan, prompts))
+        self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, tap, exact)
+        return aggregator
+
+    def prefixes(
+        self, plan: Plan, prompts: Sequence[tuple[int, ...]], ended: Sequence[bool], goal: Goal | None
+    ) -> Prefixes:
+        """Read a plan's rows, and those further ones that the goal asks for where something is undecided.
+
+        ended: for each text whether end-of-text follows it. Raises what `read` does.
+        """
+        settled = not len(plan.whole_node) and not plan.range_kind.any()
+        if settled or goal is None or goal.max_rows == 0:
+            return tightened(gather(plan, self.read(plan, prompts).masses))
+        with open_session(self.teacher, trees_of(plan, prompts)) as session:
+            nodes = Nodes.of(plan)
+            aggregator, tap = self.aggregator(nodes), UndecidedTap(nodes, goal.floor, goal.most)
+            rows = session.stream()
+            self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, tap)
+            growth = _Growth(self, plan, session, goal, aggregator.space)
+            found, prefixes = tap.finish(), gather(plan, aggregator.masses)
+            return tightened(refine(plan, prefixes, found, goal, ended, growth))
+
+    def aggregator(self, nodes: Nodes, space: Workspace | None = None) -> Aggregator:
+        """What reduces the rows of nodes; space: memory of another one that is done."""
+        return Aggregator(nodes, self.canonical, self.temperature, self.num_threads, space)
+
+    def reduce(
+        self,
+        rows: Iterable[RowBlock],
+        aggregator: Aggregator,
+        nodes_of: Callable[[RowBlock], IntArray],
+        tap: Tap | None = None,
+        exact: bool = False,
+    ) -> None:
+        """Hand rows on to whoever sums them. nodes_of: the numbers of a block's nodes in the plan."""
         start = perf_counter()
         for read in rows:
             came = perf_counter()
             self.timings.teacher += came - start
-            _reduce(read, aggregator, tap, exact)
+            for part in _pieces(read):
+                _reduce(nodes_of(part), part, aggregator, tap, exact)
             del read  # so that the next rows do not come on top of these
             start = perf_counter()
             self.timings.aggregation += start - came
         self.timings.teacher += perf_counter() - start
-        return aggregator
 
 
-def _reduce(rows: RowBlock, aggregator: Aggregator, tap: Tap | None, exact: bool) -> None:
-    for part in _pieces(rows):
-        nodes = aggregator.plan.node_ptr[part.tree] + part.node
-        block = aggregator.add(nodes, part.logits.detach(), exact)
-        if tap is not None:
-            tap.add(aggregator, block)
+class _Growth:
+    """Extends a plan, and reads the new rows in the session that has read the plan."""
+
+    def __init__(self, reading: Reading, plan: Plan, session: Session, goal: Goal, space: Workspace) -> None:
+        self.reading, self.plan, self.session, self.goal, self.space = reading, plan, session, goal, space
+        # The session counts a tree's nodes as they come: of each node its number there (−1: it was refused), and of
+        # each number the node.
+        self._number = np.arange(len(plan.node_token)) - plan.node_ptr[plan.node_text]
+        bounds = zip(plan.node_ptr[:-1].tolist(), plan.node_ptr[1:].tolist(), strict=True)
+        self._nodes = [list(range(first, last)) for first, last in bounds]
+
+    def decide(self, node: IntArray, token: IntArray, depth: IntArray) -> npt.NDArray[np.int8]:
+        """As `Plan.decide`."""
+        return self.plan.decide(node, token, depth, self.reading.num_threads)
+
+    def grow(self, node: IntArray, token: IntArray) -> Further:
+        """Read the rows of new nodes, but of no text whose new paths the teacher refuses (too long)."""
+        extension = self.plan.extend(node, token, self.reading.num_threads)
+        nodes = Nodes.of(self.plan, extension)
+        aggregator = self.reading.aggregator(nodes, self.space)
+        tap = UndecidedTap(nodes, self.goal.floor, self.goal.most)
+        self.reading.reduce(self._rows(extension), aggregator, self._nodes_of, tap)
+        return Further(nodes, aggregator.masses, tap.finish())
+
+    def _rows(self, extension: Extension) -> Iterator[RowBlock]:
+        tree, token = extension.node_text, extension.node_token
+        parent, chosen = self._number[extension.node_parent], np.arange(len(tree))
+        while True:
+            try:
+                rows = self.session.extend(tree[chosen], parent[chosen], token[chosen])
+                break
+            except TeacherError as error:  # nothing was read, nor appended
+                if error.index is None:
+                    raise
+                chosen = chosen[tree[chosen] != error.index]
+        number = np.full(len(tree), -1)
+        for k in chosen.tolist():
+            number[k] = len(self._nodes[tree[k]])
+            self._nodes[tree[k]].append(extension.first + k)
+        self._number = np.concatenate([self._number, number])
+        return rows
+
+    def _nodes_of(self, part: RowBlock) -> IntArray:
+        found = [self._nodes[t][n] for t, n in zip(part.tree.tolist(), part.node.tolist(), strict=True)]
+        return np.array(found, dtype=np.int64)
+
+
+def _reduce(nodes: IntArray, part: RowBlock, aggregator: Aggregator, tap: Tap | None, exact: bool) -> None:
+    block = aggregator.add(nodes, part.logits.detach(), exact)
+    if tap is not None:
+        tap.add(aggregator, block)
 
 
 def _pieces(block: RowBlock) -> Iterator[RowBlock]:

@@ -23,8 +23,11 @@ class Status(IntEnum):
     """How far a value can be trusted."""
 
     EXACT = 0
+    """Nothing is undecided, before the token or after it."""
     CERTIFIED = 1
+    """The bounds, as probabilities, are no further apart than the tolerance that was asked for."""
     ESTIMATED = 2
+    """They are, or no tolerance was given."""
     SPECIAL = 3
     """Inserted by a template, not scored."""
     UNSUPPORTED = 4
@@ -51,12 +54,15 @@ class Score:
     """A text's student tokens under the teacher; every array is per position, [n] or with end-of-text [n + 1].
 
     student_ids: int64. logprobs, lower, upper: float64, log P(s_i | s_<i) in nats and its bounds (all equal where
-    nothing is undecided). prefix_lower, prefix_upper: float64, log P(s_1..s_i). noncanonical_mass: float64, the mean,
-    weighted by q, of the mass removed at the nodes from which the covers of s_1..s_i cross. inadmissible_mass:
-    float64, the share of P(s_<i) that no next student token has; in the regimes "same" and "subset" that of teacher
-    rows read without any canonical mass, 0 unless the teacher has such rows. rows: int64, teacher rows read after
-    s_<i. status: uint8, see `Status`. source: what `show` scores again; not pickled.
-    Formulas: docs/mathematics.md, 7.
+    nothing is undecided); lower may be −inf, none is ever NaN. prefix_lower, prefix_upper: float64, bounds of
+    log P(s_1..s_i). noncanonical_mass: float64, the mean, weighted by q, of the mass removed at the nodes from which
+    the covers of s_1..s_i cross, those estimated to be covers included. inadmissible_mass: float64, the share of
+    P(s_<i) that no next student token has, as far as the rows read show it: that of rows without any canonical mass, 0
+    unless the teacher has such rows. (In the regimes "same" and "subset" this is all of it; in "general" texts that
+    the student cannot spell are lost as well, and are not counted.) rows: int64, teacher rows read after s_<i, and
+    further ones that were used to bound P(s_1..s_i); a further row counts for each prefix that used it, a text's rows
+    may therefore sum to more than were read. status: uint8, see `Status`. source: what `show` scores again; not
+    pickled. Formulas: docs/mathematics.md, 7 and 10.
     """
 
     student_ids: IntArray
@@ -90,8 +96,11 @@ class Score:
 
     @property
     def total(self) -> float:
-        """log P of the whole sequence, in nats (its lower bound where bounds differ)."""
-        return float(self.prefix_lower[-1]) if len(self.prefix_lower) else 0.0
+        """log P of the whole sequence, in nats; its estimate where bounds differ (only without end-of-text)."""
+        if not len(self.prefix_lower):
+            return 0.0
+        exact = self.prefix_lower[-1] == self.prefix_upper[-1]
+        return float(self.prefix_lower[-1] if exact else self.logprobs.sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,19 +7,21 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
 
-import numpy as np
 import torch
 
 from crosstok import distributions as dense
-from crosstok.errors import TeacherError, TextError, ZeroProbabilityError
+from crosstok.errors import PlanError, TeacherError, TextError
+from crosstok.next_token import next_token
 from crosstok.pair import Pair, Plan
 from crosstok.prefixes import Prefixes, gather
-from crosstok.ragged import IntArray, Ragged, ids_array
+from crosstok.ragged import IntArray
 from crosstok.reading import Reading
+from crosstok.refine import Goal
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
 from crosstok.results import Distributions, NextToken, Score, Source, Timings
 from crosstok.scores import score_of
 from crosstok.teacher.protocol import Teacher
+from crosstok.teacher.table import TableTeacher
 
 if TYPE_CHECKING:
     from crosstok.show import Shown
@@ -32,20 +34,22 @@ TEACHER_BATCHES = 4
 BATCH_TOKENS = 1024
 # Dense rows of a batch of texts take about this much memory (a single text may take more).
 DENSE_BYTES = 1 << 30
+METHODS = ("auto",)
 
 
 class Scorer:
     """What a teacher thinks of student tokens (docs/mathematics.md, 1 and 7).
 
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
-    the non-canonical mass). method: "auto", exact where nothing is undecided, which is everywhere in the regimes
-    "same" and "subset"; others are not available yet. tolerance, max_rows: no effect where nothing is undecided.
-    temperature divides the teacher's logits before anything else. width: of the student's logits, for padded heads.
-    num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the student's
-    vocab_size), timings.
+    the non-canonical mass). method: "auto": exact where nothing is undecided, which is everywhere in the regimes "same"
+    and "subset", else between bounds; others are not available yet. tolerance, max_rows: how far bounds are tightened
+    by further teacher rows, in the regime "general" only; see `score`. temperature divides the teacher's logits before
+    anything else. width: of the student's logits, for padded heads. num_threads: of the planner, 0 or None for all
+    cores. Attributes: teacher, pair, width (at least the student's vocab_size), timings.
 
-    Raises PlanError for a pair in the general regime, TeacherError for a teacher whose rows are narrower than its
-    tokenizer's vocabulary, ValueError for an option that is not one of these.
+    Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
+    that is not one of these, and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would
+    be asked for rows without end).
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Scorer:
     ) -> None:
         if canonical not in ("renormalize", "mask"):
             raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
-        if method != "auto":
+        if method not in METHODS:
             raise ValueError(f"method {method!r} is not available yet, only 'auto'")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
@@ -74,7 +78,13 @@ class Scorer:
         self.width = max(pair.student.vocab_size, width or 0)
         self.timings = Timings()
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
-        self._check_widths(pair.spelling.tokens)
+        self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
+        endless = tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher)
+        if pair.regime == "general" and endless:
+            raise ValueError(
+                "tolerance 0 needs max_rows: only a TableTeacher is read until nothing is undecided"
+            )
+        self._check_widths()
 
     @property
     def batch_budget(self) -> int:
@@ -83,7 +93,13 @@ class Scorer:
         return TEACHER_BATCHES * tokens
 
     def score(self, texts: Texts, prompts: Prompts = None, ended: Ended = True) -> list[Score]:
-        """Log-probabilities of the student tokens of each text.
+        """Log-probabilities of the student tokens of each text, with bounds.
+
+        In the regime "general" some teacher prefixes leave a student prefix undecided: bounds count them as out and as
+        in, the value takes each as it would be if the text ended there. With tolerance t further rows are read until
+        no label's bounds are further than t apart, as probabilities, or ``max_rows`` were used for a prefix (None: no
+        limit), or only entries too light to be looked at one by one are left. Tolerance 0: until no more than 1e-12
+        of a prefix is undecided. A text's numbers do not depend on the others, but for the model's rounding.
 
         prompts: None (each text starts a document) or for each text a sequence of teacher ids, or None. ended: whether
         end-of-text follows; False for a cut-off completion. Raises TextError for a text that is not admissible and
@@ -110,10 +126,11 @@ class Scorer:
         plans = self._plans(batches, every_node=False)
         del batches  # the thread that reads them lets go of them
         for batch, plan in plans:
-            aggregator = self._reading.read(plan, self._prompts(batch))
-            prefixes = gather(plan, aggregator.masses)
+            ended = [request.ended for request in batch]
+            prefixes = self._reading.prefixes(plan, self._prompts(batch), ended, self._goal)
+            tolerance = None if self._goal is None else self._goal.tolerance
             yield [
-                score_of(plan, prefixes, text, request.ended, Source(ref(self), request))
+                score_of(plan, prefixes, text, request.ended, Source(ref(self), request), tolerance)
                 for text, request in enumerate(batch)
             ]
 
@@ -122,7 +139,8 @@ class Scorer:
     ) -> list[Distributions]:
         """The teacher's distribution over the next student token, at every position of each text.
 
-        n + 1 rows whatever ``ended`` is. top_k: not available yet. Raises what `score` raises.
+        n + 1 rows whatever ``ended`` is. top_k: not available yet. Raises what `score` raises, and PlanError for a pair
+        in the regime "general".
         """
         return list(self.iter_distributions(texts, prompts, ended, top_k))
 
@@ -132,6 +150,8 @@ class Scorer:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
         if top_k is not None:
             raise ValueError("top_k is not available yet: distributions are dense")
+        if self.pair.regime == "general":
+            raise PlanError("distributions of pairs in the general regime are not available yet")
         rows = max(1, DENSE_BYTES // (8 * self.width))
         batches = form_batches(requests_of(texts, prompts, ended), rows, self._positions)
         return _counted(self._distribution_batches(batches))
@@ -155,23 +175,11 @@ class Scorer:
         prompt: None (the text starts a document) or teacher ids. Raises NotCanonicalError where no text has such a
         student encoding (end-of-text ids are in none), ZeroProbabilityError where the teacher gives it no
         probability, TeacherError where it cannot read the prompt.
+
+        In the regime "general" between bounds, which a tolerance and ``max_rows`` (for the whole distribution) tighten
+        as in `score`: all tokens' bounds are then no further apart than the tolerance.
         """
-        ids = ids_array(student_ids)
-        start = prompt is None
-        self.pair.check_student_prefix(ids, start)
-        plan = self.pair.plan_ids(
-            Ragged.of([ids]), np.array([start]), np.array([True]), True, self._reading.num_threads
-        )
-        collector = dense.Collector(plan, self.width, only=len(ids))
-        try:
-            aggregator = self._reading.read(plan, [self.pair.prompt_ids(prompt)], collector, exact=True)
-        except TeacherError as error:  # there is no list of texts to count in
-            raise TeacherError(error.reason) from None
-        prefixes = gather(plan, aggregator.masses)
-        if prefixes.log_p[len(ids)] == -np.inf:
-            raise ZeroProbabilityError(f"the teacher gives the student prefix {ids.tolist()} no probability")
-        logprobs = collector.finish(prefixes, 0, range(len(ids), len(ids) + 1))[0]
-        return NextToken(logprobs, logprobs, logprobs)
+        return next_token(self._reading, self.pair, self.width, student_ids, prompt, self._goal)
 
     def show(
         self,
@@ -190,13 +198,13 @@ class Scorer:
 
         return Shown(explain(self._reading, self.pair, text, prompt, ended, max_covers))
 
-    def _check_widths(self, tokens: IntArray) -> None:
+    def _check_widths(self) -> None:
         """Refuse a model that lacks tokens of its tokenizer. A larger head is fine: its extra mass is non-canonical."""
         try:
             width = self.teacher.vocab_size
         except TeacherError:  # a table that is asked for its width before its first row
             return
-        top = max([*self.pair.teacher_eos, int(tokens.max(initial=0))])
+        top = max([*self.pair.teacher_eos, int(self.pair.order.max(initial=0))])
         if top >= width:
             raise TeacherError(
                 f"the teacher's rows have {width} entries, but its tokenizer has token {top} "

@@ -22,6 +22,8 @@ use crate::tokenizer::TokenKind;
 const CACHE_BYTES: usize = 64 << 20;
 /// Pairs that are tested one by one before making the whole mask is cheaper.
 const PAIR_TESTS: usize = 32;
+/// For one test of `perhaps_any`, so many tokens.
+const MANY_TESTS: usize = 512;
 /// About what a cached mask takes beside its bits.
 const BRANCH_BYTES: usize = 512;
 
@@ -43,6 +45,7 @@ pub struct Masks {
     matched: Lazy<Bits>,
     base: Cache<FxHashMap<(PretokenState, Join), Arc<Bits>>>,
     finished: Cache<FxHashMap<Branch, Arc<Bits>>>,
+    open: Cache<FxHashMap<PretokenState, Arc<Bits>>>,
 }
 
 impl Masks {
@@ -68,6 +71,7 @@ impl Masks {
             matched: Lazy::default(),
             base: Cache::default(),
             finished: Cache::default(),
+            open: Cache::default(),
             canonical,
         }
     }
@@ -98,30 +102,85 @@ impl Masks {
         state.iter().any(|branch| self.any_of_branch(branch, from, to))
     }
 
-    fn any_of_branch(&self, branch: &Branch, from: usize, to: usize) -> bool {
-        let canonical = &self.canonical;
-        let settled = branch.partial.is_empty()
+    /// Like `any`, but gives up after some tests, with `true`. Where many tokens are asked for, one of them nearly always may
+    /// follow.
+    pub fn perhaps_any(&self, state: &State, from: usize, to: usize) -> bool {
+        let tests = (self.len() / MANY_TESTS).max(PAIR_TESTS);
+        state.iter().any(|branch| self.any_up_to(tests, branch, from, to).unwrap_or(true))
+    }
+
+    /// The tokens that may follow, but after which the text perhaps cannot end; others are among them.
+    pub fn perhaps_open(&self, state: &State) -> Arc<Bits> {
+        let mut all: Option<Arc<Bits>> = None;
+        for branch in state {
+            let more = if Self::is_settled(branch) { self.open(branch.pretok) } else { self.everything() };
+            all = Some(all.map_or(Arc::clone(&more), |all| {
+                let mut both = Bits::clone(&all);
+                both.union(&more);
+                Arc::new(both)
+            }));
+        }
+        all.unwrap_or_else(|| self.everything())
+    }
+
+    fn everything(&self) -> Arc<Bits> {
+        let mut bits = Bits::new(self.len());
+        (0..self.len()).for_each(|place| bits.set(place, true));
+        Arc::new(bits)
+    }
+
+    /// `perhaps_open` for a branch in which only the pretokenizer's state matters.
+    fn open(&self, pretok: PretokenState) -> Arc<Bits> {
+        if let Some(bits) = self.open.with(|open| open.get(&pretok).cloned()).flatten() {
+            return bits;
+        }
+        let mut bits = Bits::new(self.len());
+        let outcomes: Vec<_> = [Join::Inside, Join::Boundary].map(|join| self.outcomes(pretok, join)).into();
+        for (place, &token) in self.tokens.iter().enumerate() {
+            let classes = self.canonical.shapes.shape[token as usize].classes as usize;
+            let may_be = |outcome: Outcome| matches!(outcome, Outcome::Open | Outcome::Mixed);
+            bits.set(place, !self.plain[token as usize] || outcomes.iter().any(|by_class| may_be(by_class[classes])));
+        }
+        let bits = Arc::new(bits);
+        self.open.with(|open| open.insert(pretok, Arc::clone(&bits)));
+        bits
+    }
+
+    /// Whether the rarer parts of the conjunction have nothing to say.
+    fn is_settled(branch: &Branch) -> bool {
+        branch.partial.is_empty()
             && branch.phase == Phase::Open
             && branch.added.is_clear()
-            && (branch.whole == WholeState::OFF || branch.whole == WholeState::FRESH);
-        if !settled || branch.last == NONE {
-            return self.of_branch(branch).any(from, to);
+            && (branch.whole == WholeState::OFF || branch.whole == WholeState::FRESH)
+    }
+
+    fn any_of_branch(&self, branch: &Branch, from: usize, to: usize) -> bool {
+        self.any_up_to(PAIR_TESTS, branch, from, to).unwrap_or_else(|| self.of_branch(branch).any(from, to))
+    }
+
+    /// `None` after so many tests of pairs without an answer.
+    fn any_up_to(&self, tests: usize, branch: &Branch, from: usize, to: usize) -> Option<bool> {
+        let canonical = &self.canonical;
+        if !Self::is_settled(branch) || branch.last == NONE {
+            return Some(self.of_branch(branch).any(from, to));
         }
         let fine = |place: usize| branch.tail.is_empty() || !self.touches[self.tokens[place] as usize];
         let unsure = !branch.tail.is_empty() && (from..to).any(|place| !fine(place));
         if unsure {
-            return self.of_branch(branch).any(from, to);
+            return Some(self.of_branch(branch).any(from, to));
         }
         if (canonical.piece_may_end(branch) && self.matched().any(from, to))
             || self.base(branch.pretok, Join::Boundary).any(from, to)
         {
-            return true;
+            return Some(true);
         }
         let inside = self.base(branch.pretok, Join::Inside);
         let mut candidates = inside.ones(from, to);
         let valid = |place| canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]);
-        candidates.by_ref().take(PAIR_TESTS).any(valid)
-            || candidates.next().is_some_and(|next| self.of_branch(branch).any(next, to))
+        if candidates.by_ref().take(tests).any(valid) {
+            return Some(true);
+        }
+        candidates.next().is_none().then_some(false)
     }
 
     fn of_branch(&self, branch: &Branch) -> Arc<Bits> {
@@ -259,7 +318,7 @@ impl Masks {
             }
             let allowed = match (outcomes[shape.classes as usize], self.plain[token as usize]) {
                 (Outcome::Dead, _) => false,
-                (Outcome::Complete, true) => true,
+                (Outcome::Complete | Outcome::Mixed, true) => true,
                 _ => {
                     let mut after = Branches::new();
                     canonical.read_token(&neutral, token, join, &mut after);
@@ -283,8 +342,11 @@ impl Masks {
         (0..canonical.shapes.distinct() as u32)
             .map(|index| {
                 pretoken_run(&canonical.boundaries, pretok, step, canonical.shapes.classes(index), &mut states);
-                if states.iter().any(|&s| canonical.boundaries.complete(s)) {
+                let complete = states.iter().filter(|&&s| canonical.boundaries.complete(s)).count();
+                if complete > 0 && complete == states.len() {
                     Outcome::Complete
+                } else if complete > 0 {
+                    Outcome::Mixed
                 } else if states.is_empty() {
                     Outcome::Dead
                 } else {
@@ -301,6 +363,8 @@ enum Outcome {
     Dead,
     /// Possible, but the text cannot end there.
     Open,
+    /// Possible, and the text may end there in some of the ways.
+    Mixed,
     /// Possible, and the text may end there.
     Complete,
 }

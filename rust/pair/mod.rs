@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use regime::{Regime, Verdict};
 
+use crate::decide::Decisions;
 use crate::error::{Error, Result};
 use crate::shared::SharedTokenizer;
 use crate::spelling::{Spelling, Tables};
@@ -24,6 +25,7 @@ pub struct Pair {
     pub student_eos: Vec<u32>,
     verdict: Verdict,
     tables: Lazy<Result<Arc<Tables>>>,
+    decisions: Lazy<Result<Arc<Decisions>>>,
 }
 
 impl Pair {
@@ -43,7 +45,15 @@ impl Pair {
             }
         }
         let verdict = regime::compare(&teacher.tokenizer, &student.tokenizer);
-        Ok(Self { teacher, student, teacher_eos, student_eos, verdict, tables: Lazy::default() })
+        Ok(Self {
+            teacher,
+            student,
+            teacher_eos,
+            student_eos,
+            verdict,
+            tables: Lazy::default(),
+            decisions: Lazy::default(),
+        })
     }
 
     /// What their relation is.
@@ -56,11 +66,11 @@ impl Pair {
         &self.verdict.reason
     }
 
-    /// The tables, made at the first call. Fails (plan) in the general regime.
+    /// The teacher's tokens as the student spells them, made at the first call. Fails (plan) in the general regime.
     pub fn tables(&self) -> Result<Arc<Tables>> {
         let make = || {
             if self.regime() == Regime::General {
-                let reason = format!("the general regime is not available yet ({})", self.reason());
+                let reason = format!("in the general regime tokens are not spelled one by one ({})", self.reason());
                 return Err(Error::Plan(reason));
             }
             let canonical = self.teacher.canonical()?;
@@ -68,5 +78,17 @@ impl Pair {
             Ok(Arc::new(Tables::new(canonical, spelling)))
         };
         self.tables.get_or_make(make).clone()
+    }
+
+    /// What decides in the general regime, made at the first call.
+    pub fn decisions(&self) -> Result<Arc<Decisions>> {
+        let make = || Decisions::new(&self.teacher, &self.student).map(Arc::new);
+        self.decisions.get_or_make(make).clone()
+    }
+
+    /// The teacher's tokens in the order that plans refer to.
+    pub fn order(&self) -> Result<Vec<u32>> {
+        let tables = if self.regime() == Regime::General { self.teacher.byte_tables()? } else { self.tables()? };
+        Ok(tables.spelling.tokens().to_vec())
     }
 }

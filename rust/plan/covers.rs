@@ -1,9 +1,9 @@
 //! Explicit covers: for people, tests, and whoever wants index tensors instead of a plan.
 
-use super::Purpose;
-use super::tree::{Tree, grow};
+use super::tree::grow;
+use super::{Purpose, decided};
 use crate::error::{Error, Result};
-use crate::pair::Pair;
+use crate::pair::{Pair, Regime};
 use crate::parallel::map_blocks;
 use crate::spelling::Tables;
 
@@ -22,14 +22,28 @@ pub struct Covers {
     pub position_ptr: Vec<i64>,
     /// Where each text's positions begin.
     pub text_ptr: Vec<i64>,
+    /// 1 in, 0 undecided.
+    pub status: Vec<i8>,
 }
+
+/// A node, the token that crosses from it (−1: none), and 1 or 0.
+pub(super) type Cover = (i64, i64, i8);
 
 const PURPOSE: Purpose = Purpose { start: false, every_node: false, end_rows: false };
 
-/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts. Fails (plan) in the
-/// general regime, and where there are more than `max_covers` in all.
+/// Lists the covers of one text, given its ids and the id that ends it.
+type ListOne<'a> = dyn Fn(&[u32], Option<u32>) -> Result<Covers> + Sync + 'a;
+
+/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts. In the general regime
+/// these are the byte covers that are not out. Fails (plan) where there are more than `max_covers` in all.
 pub fn enumerate(pair: &Pair, texts: &[Vec<u32>], max_covers: Option<usize>, threads: usize) -> Result<Covers> {
-    let tables = pair.tables()?;
+    let list_one: Box<ListOne<'_>> = if pair.regime() == Regime::General {
+        let shared = pair.decisions()?;
+        Box::new(move |ids, end| decided::list(pair, &shared, ids, end, max_covers))
+    } else {
+        let tables = pair.tables()?;
+        Box::new(move |ids, end| list(&tables, ids, end, max_covers))
+    };
     let eos = |id: &u32| pair.student_eos.contains(id);
     let parts = map_blocks(texts.len(), 1, threads, |block| {
         block
@@ -37,7 +51,7 @@ pub fn enumerate(pair: &Pair, texts: &[Vec<u32>], max_covers: Option<usize>, thr
                 let ended = texts[t].last().is_some_and(eos);
                 let ids = &texts[t][..texts[t].len() - usize::from(ended)];
                 let end = ended.then(|| pair.teacher_eos[0]);
-                list(&tables, ids, end, max_covers)
+                list_one(ids, end)
             })
             .collect::<Result<Vec<_>>>()
     });
@@ -60,20 +74,20 @@ pub fn enumerate_bytes(tables: &Tables, prefix: &[u8]) -> Result<Vec<Vec<i64>>> 
     Ok((from..to).map(|at| covers.path(at)).collect())
 }
 
-fn too_many(max: Option<usize>) -> Error {
+pub(super) fn too_many(max: Option<usize>) -> Error {
     Error::Plan(format!("more than max_covers = {} covers", max.unwrap_or(usize::MAX)))
 }
 
 fn list(tables: &Tables, ids: &[u32], end: Option<u32>, max: Option<usize>) -> Result<Covers> {
     let tree = grow(tables, ids, Purpose { end_rows: end.is_some(), ..PURPOSE });
     let positions = ids.len() + 1 + usize::from(end.is_some());
-    let mut at_position: Vec<Vec<(i64, i64)>> = vec![Vec::new(); positions];
-    at_position[0].push((0, -1));
+    let mut at_position: Vec<Vec<Cover>> = vec![Vec::new(); positions];
+    at_position[0].push((0, -1, 1));
     let mut count = 1;
     for range in &tree.ranges {
         let mask = tables.masks.next(&tree.nodes[range.node].state);
         for place in mask.ones(range.places.first, range.places.last) {
-            at_position[range.depth].push((range.node as i64, i64::from(tables.spelling.tokens()[place])));
+            at_position[range.depth].push((range.node as i64, i64::from(tables.spelling.tokens()[place]), 1));
             count += 1;
         }
         if max.is_some_and(|max| count > max) {
@@ -83,24 +97,30 @@ fn list(tables: &Tables, ids: &[u32], end: Option<u32>, max: Option<usize>) -> R
     if let Some(eos) = end {
         let complete = |node: &super::tree::Node| node.depth == ids.len() && tables.canonical.complete(&node.state);
         let ends = tree.nodes.iter().enumerate().filter(|(_, node)| complete(node));
-        at_position[ids.len() + 1].extend(ends.map(|(at, _)| (at as i64, i64::from(eos))));
+        at_position[ids.len() + 1].extend(ends.map(|(at, _)| (at as i64, i64::from(eos), 1)));
     }
-    Ok(Covers::of_text(&tree, at_position))
+    let nodes = tree.nodes.iter().map(|n| (n.token, n.parent));
+    Ok(Covers::of_text(nodes, at_position))
 }
 
 impl Covers {
-    fn of_text(tree: &Tree, at_position: Vec<Vec<(i64, i64)>>) -> Self {
-        let mut covers = Self {
-            node_token: tree.nodes.iter().map(|n| n.token.map_or(-1, i64::from)).collect(),
-            node_parent: tree.nodes.iter().map(|n| n.parent.map_or(-1, |p| p as i64)).collect(),
-            position_ptr: vec![0],
-            text_ptr: vec![0, at_position.len() as i64],
-            ..Self::default()
-        };
-        for here in at_position {
-            covers.cover_node.extend(here.iter().map(|c| c.0));
-            covers.cover_token.extend(here.iter().map(|c| c.1));
-            covers.position_ptr.push(covers.cover_node.len() as i64);
+    /// From the nodes (token, parent) and covers of one text.
+    pub(super) fn of_text(
+        nodes: impl Iterator<Item = (Option<u32>, Option<usize>)>,
+        at_position: Vec<Vec<Cover>>,
+    ) -> Self {
+        let mut covers = Self { position_ptr: vec![0], text_ptr: vec![0, at_position.len() as i64], ..Self::default() };
+        for (token, parent) in nodes {
+            covers.node_token.push(token.map_or(-1, i64::from));
+            covers.node_parent.push(parent.map_or(-1, |p| p as i64));
+        }
+        for (node, token, status) in at_position.into_iter().flat_map(|here| {
+            covers.position_ptr.push(covers.position_ptr[covers.position_ptr.len() - 1] + here.len() as i64);
+            here
+        }) {
+            covers.cover_node.push(node);
+            covers.cover_token.push(token);
+            covers.status.push(status);
         }
         covers
     }
@@ -112,6 +132,7 @@ impl Covers {
         self.node_parent.extend(other.node_parent.iter().map(|&p| if p < 0 { -1 } else { p + nodes }));
         self.cover_node.extend(other.cover_node.iter().map(|n| n + nodes));
         self.cover_token.extend(other.cover_token);
+        self.status.extend(other.status);
         self.position_ptr.extend(other.position_ptr[1..].iter().map(|p| p + covers));
         self.text_ptr.extend(other.text_ptr[1..].iter().map(|p| p + positions));
     }

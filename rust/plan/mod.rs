@@ -6,18 +6,28 @@
 //! nodes of ranges of their rows, in the order of the tokens' spellings.
 
 mod covers;
+mod decided;
+mod extension;
+mod frontier;
+mod general;
+mod line;
+mod next;
 mod tree;
 
 use std::sync::Arc;
 
 pub use covers::{Covers, enumerate, enumerate_bytes};
+pub use extension::Extension;
+pub use next::Following;
 
-use crate::canonical::State;
 use crate::canonical::masks::Masks;
+use crate::canonical::{Canonical, State};
 use crate::error::{Error, Result};
-use crate::pair::Pair;
+use crate::pair::{Pair, Regime};
 use crate::parallel::{fill_rows, map_blocks};
-use crate::spelling::Tables;
+use crate::spelling::Spelling;
+use crate::tokenizer::Tokenizer;
+use general::General;
 use tree::{Tree, grow};
 
 /// What a plan is for.
@@ -34,7 +44,8 @@ pub struct Purpose {
 /// Plans of several texts, flat. Nodes and positions are numbered through; position `i` of a text is the prefix s_1..s_i.
 #[derive(Debug)]
 pub struct Plan {
-    pub tables: Arc<Tables>,
+    /// The teacher's.
+    pub tokenizer: Arc<Tokenizer>,
     /// Student ids of all texts, without end-of-text, and where each text begins.
     pub student_ids: Vec<i64>,
     pub student_ptr: Vec<i64>,
@@ -44,16 +55,25 @@ pub struct Plan {
     pub node_token: Vec<i64>,
     /// See `node_token`.
     pub node_parent: Vec<i64>,
-    /// How many student tokens a node spells.
+    /// How many student tokens end at the node or before it.
     pub node_depth: Vec<i64>,
     /// Whether the text may end at the node.
     pub node_complete: Vec<bool>,
-    /// Ranges of the spelling order: tokens `first..last` after `node` cover the prefix of `depth` student tokens.
+    /// Ranges of the order: tokens `first..last` after `node` cover the prefix of `depth` student tokens, with a kind.
     pub range_node: Vec<i64>,
     pub range_first: Vec<i64>,
     pub range_last: Vec<i64>,
     pub range_depth: Vec<i64>,
+    /// See `decide::kinds::Kind`; 0, "in", in the regimes "same" and "subset".
+    pub range_kind: Vec<i8>,
+    /// Rows that are looked at whole for the prefix of `depth` student tokens, and whether the text ended there starts with
+    /// it; only in the regime "general".
+    pub whole_node: Vec<i64>,
+    pub whole_depth: Vec<i64>,
+    pub whole_end: Vec<bool>,
+    general: Option<General>,
     states: Vec<State>,
+    canonical: Arc<Canonical>,
     /// Canonical next tokens, by id: what rows are masked with.
     masks: Arc<Masks>,
     /// The highest token that can stand in an encoding.
@@ -61,24 +81,25 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans for texts that are given by their student ids (no end-of-text among them), with one purpose each. Fails
-    /// (plan) in the general regime.
+    /// Plans for texts that are given by their student ids (no end-of-text among them), with one purpose each.
     pub fn new(pair: &Pair, texts: &[Vec<u32>], purposes: &[Purpose], threads: usize) -> Result<Self> {
+        if pair.regime() == Regime::General {
+            return general::plan(pair, texts, purposes, threads);
+        }
         let tables = pair.tables()?;
         let trees = map_blocks(texts.len(), 1, threads, |block| {
             block.map(|t| grow(&tables, &texts[t], purposes[t])).collect::<Vec<_>>()
         });
-        let mut plan = Self::empty(tables, pair.teacher.masks()?);
+        let mut plan = Self::empty(pair, &tables.spelling)?;
         for (tree, ids) in trees.into_iter().flatten().zip(texts) {
             plan.append(tree, ids);
         }
         Ok(plan)
     }
 
-    fn empty(tables: Arc<Tables>, masks: Arc<Masks>) -> Self {
-        let top = tables.spelling.tokens().iter().copied().max().unwrap_or(0);
-        Self {
-            tables,
+    fn empty(pair: &Pair, order: &Spelling) -> Result<Self> {
+        Ok(Self {
+            tokenizer: Arc::clone(&pair.teacher.tokenizer),
             student_ids: Vec::new(),
             student_ptr: vec![0],
             node_ptr: vec![0],
@@ -90,10 +111,16 @@ impl Plan {
             range_first: Vec::new(),
             range_last: Vec::new(),
             range_depth: Vec::new(),
+            range_kind: Vec::new(),
+            whole_node: Vec::new(),
+            whole_depth: Vec::new(),
+            whole_end: Vec::new(),
+            general: None,
             states: Vec::new(),
-            masks,
-            top,
-        }
+            canonical: pair.teacher.canonical()?,
+            masks: pair.teacher.masks()?,
+            top: order.tokens().iter().copied().max().unwrap_or(0),
+        })
     }
 
     fn append(&mut self, tree: Tree, ids: &[u32]) {
@@ -102,7 +129,7 @@ impl Plan {
             self.node_token.push(node.token.map_or(-1, i64::from));
             self.node_parent.push(node.parent.map_or(-1, |p| base + p as i64));
             self.node_depth.push(node.depth as i64);
-            self.node_complete.push(self.tables.canonical.complete(&node.state));
+            self.node_complete.push(self.canonical.complete(&node.state));
             self.states.push(node.state);
         }
         for range in tree.ranges {
@@ -110,7 +137,13 @@ impl Plan {
             self.range_first.push(range.places.first as i64);
             self.range_last.push(range.places.last as i64);
             self.range_depth.push(range.depth as i64);
+            self.range_kind.push(0);
         }
+        self.close(ids);
+    }
+
+    /// Ends a text.
+    fn close(&mut self, ids: &[u32]) {
         self.student_ids.extend(ids.iter().map(|&id| i64::from(id)));
         self.student_ptr.push(self.student_ids.len() as i64);
         self.node_ptr.push(self.node_token.len() as i64);

@@ -9,7 +9,9 @@ use super::tokenizer::Tokenizer;
 use super::{Ids, flags_of, ragged_of};
 use crate::error::Error;
 use crate::pair::Pair as Core;
-use crate::plan::{Covers, Plan as CorePlan, Purpose, enumerate};
+use crate::plan::{
+    Covers, Extension as CoreExtension, Following as CoreFollowing, Plan as CorePlan, Purpose, enumerate,
+};
 
 type Array<'py, T> = Bound<'py, PyArray1<T>>;
 
@@ -64,6 +66,12 @@ impl Pair {
         Ok(Plan { core })
     }
 
+    /// The teacher's tokens in the order that plans refer to.
+    fn order<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, i64>> {
+        let order = py.detach(|| self.core.order())?;
+        Ok(PyArray1::from_iter(py, order.into_iter().map(i64::from)))
+    }
+
     /// The spelling order: teacher tokens, offsets and student ids of their spellings.
     fn spelling<'py>(&self, py: Python<'py>) -> PyResult<(Array<'py, i64>, Array<'py, i64>, Array<'py, i64>)> {
         let tables = py.detach(|| self.core.tables())?;
@@ -73,19 +81,19 @@ impl Pair {
 }
 
 /// Plans of several texts.
-#[pyclass(frozen, module = "crosstok._core")]
+#[pyclass(module = "crosstok._core")]
 pub struct Plan {
     core: CorePlan,
 }
 
 /// Getters that hand out flat int64 arrays.
 macro_rules! arrays {
-    ($type:ident { $($name:ident),* }) => {
+    ($type:ident: $item:ty { $($name:ident),* }) => {
         #[pymethods]
         impl $type {
             $(
                 #[getter]
-                fn $name<'py>(&self, py: Python<'py>) -> Array<'py, i64> {
+                fn $name<'py>(&self, py: Python<'py>) -> Array<'py, $item> {
                     PyArray1::from_slice(py, &self.core.$name)
                 }
             )*
@@ -93,7 +101,7 @@ macro_rules! arrays {
     };
 }
 
-arrays!(Plan {
+arrays!(Plan: i64 {
     student_ids,
     student_ptr,
     node_ptr,
@@ -103,14 +111,53 @@ arrays!(Plan {
     range_node,
     range_first,
     range_last,
-    range_depth
+    range_depth,
+    whole_node,
+    whole_depth
 });
+arrays!(Plan: i8 { range_kind });
+arrays!(Plan: bool { node_complete, whole_end });
 
 #[pymethods]
 impl Plan {
-    #[getter]
-    fn node_complete<'py>(&self, py: Python<'py>) -> Array<'py, bool> {
-        PyArray1::from_slice(py, &self.core.node_complete)
+    /// Adds the prefixes (node, token), each with a row of its own.
+    fn extend(&mut self, py: Python<'_>, nodes: Ids<'_>, tokens: Ids<'_>, num_threads: usize) -> PyResult<Extension> {
+        let (nodes, tokens) = (vector(&nodes), vector(&tokens));
+        let core = py.detach(|| self.core.extend(&nodes, &tokens, num_threads))?;
+        Ok(Extension { core })
+    }
+
+    /// What the prefixes (node, token) say about s_1..s_depth, exactly: 1 in, 0 undecided, −1 out.
+    fn decide<'py>(
+        &self,
+        py: Python<'py>,
+        nodes: Ids<'py>,
+        tokens: Ids<'py>,
+        depths: Ids<'py>,
+        num_threads: usize,
+    ) -> PyResult<Array<'py, i8>> {
+        let (nodes, tokens, depths) = (vector(&nodes), vector(&tokens), vector(&depths));
+        let decided = py.detach(|| self.core.decide(&nodes, &tokens, &depths, num_threads))?;
+        Ok(PyArray1::from_vec(py, decided))
+    }
+
+    /// What the rows of nodes of one text say about the student token after it.
+    fn following(&self, py: Python<'_>, text: usize, nodes: Ids<'_>) -> PyResult<Following> {
+        let nodes = vector(&nodes);
+        let core = py.detach(|| self.core.following(text, &nodes))?;
+        Ok(Following { core })
+    }
+
+    /// What the prefixes (node, token) of one text say about it, exactly.
+    fn following_exact(&self, py: Python<'_>, text: usize, nodes: Ids<'_>, tokens: Ids<'_>) -> PyResult<Following> {
+        let (nodes, tokens) = (vector(&nodes), vector(&tokens));
+        let core = py.detach(|| self.core.following_exact(text, &nodes, &tokens))?;
+        Ok(Following { core })
+    }
+
+    /// The student's tokens in byte order.
+    fn student_order<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, i64>> {
+        Ok(PyArray1::from_iter(py, self.core.student_order()?.iter().map(|&token| i64::from(token))))
     }
 
     /// Writes the canonical next tokens of nodes to `out`, uint8 [len(nodes), width].
@@ -121,12 +168,65 @@ impl Plan {
         mut out: PyReadwriteArray2<'py, u8>,
         num_threads: usize,
     ) -> PyResult<()> {
-        let nodes: Vec<i64> = nodes.as_array().iter().copied().collect();
+        let nodes = vector(&nodes);
         let width = out.shape()[1];
         let rows = out.as_slice_mut().map_err(|_| Error::Invalid("the array for masks is not contiguous".into()))?;
         Ok(py.detach(|| self.core.masks(&nodes, width, rows, num_threads))?)
     }
 }
+
+fn vector(ids: &Ids<'_>) -> Vec<i64> {
+    ids.as_array().iter().copied().collect()
+}
+
+/// Nodes that were added to a plan.
+#[pyclass(frozen, module = "crosstok._core")]
+pub struct Extension {
+    core: CoreExtension,
+}
+
+arrays!(Extension: i64 {
+    node_token,
+    node_parent,
+    node_text,
+    node_depth,
+    range_node,
+    range_first,
+    range_last,
+    range_depth,
+    whole_node,
+    whole_depth
+});
+arrays!(Extension: i8 { range_kind });
+arrays!(Extension: bool { node_complete, whole_end });
+
+#[pymethods]
+impl Extension {
+    #[getter]
+    fn first(&self) -> usize {
+        self.core.first
+    }
+}
+
+/// What rows say about the next student token.
+#[pyclass(frozen, module = "crosstok._core")]
+pub struct Following {
+    core: CoreFollowing,
+}
+
+arrays!(Following: i64 {
+    run_node,
+    run_first,
+    run_last,
+    run_outcome,
+    end,
+    label_ptr,
+    label,
+    longer_first,
+    longer_last,
+    closing
+});
+arrays!(Following: bool { inside, outside, sure });
 
 /// Explicit covers of several student sequences.
 #[pyclass(frozen, module = "crosstok._core")]
@@ -134,7 +234,8 @@ pub struct CoverBatch {
     core: Covers,
 }
 
-arrays!(CoverBatch { node_token, node_parent, cover_node, cover_token, position_ptr, text_ptr });
+arrays!(CoverBatch: i64 { node_token, node_parent, cover_node, cover_token, position_ptr, text_ptr });
+arrays!(CoverBatch: i8 { status });
 
 /// Relative covers of every prefix of several student sequences; too many are a `PlanError`.
 #[pyfunction]

@@ -7,4 +7,5 @@ shares code with what it judges shares its mistakes.
 * `toys`: random tiny `tokenizer.json` files, one family of traps a kind.
 * `brute`: canonical prefixes and covers of one tokenizer, by enumeration.
 * `scores`: relative covers and probabilities of a pair of tokenizers, by enumeration.
+* `general`: the same where teacher and student merge differently. `pairs`: random pairs of toys for it.
 """

@@ -217,9 +217,13 @@ class BruteScorer:
 
     # --- student tokens ---
 
+    def split(self, student_ids: Sequence[int], ended: bool = False) -> Split:
+        """The covers of a student prefix, and what stays undecided."""
+        return self.pair.relative_covers(student_ids, ended)
+
     def probability(self, student_ids: Sequence[int], ended: bool = False) -> tuple[float, float]:
         """P(s) = Σ q over the relative covers of s; (lower, upper), which differ by what is undecided."""
-        split = self.pair.relative_covers(student_ids, ended)
+        split = self.split(student_ids, ended)
         lower = math.fsum(self.q(*cover) for cover in split.covers)
         return lower, lower + math.fsum(self.q(prefix) for prefix in split.undecided)
 
@@ -250,7 +254,7 @@ class BruteScorer:
         takes no step: NaN.
         """
         weights, removed = [], []
-        for ids, finished in sorted(self.pair.relative_covers(student_ids, ended).covers):
+        for ids, finished in sorted(self.split(student_ids, ended).covers):
             if ids or finished:
                 weights.append(self.q(ids, finished))
                 removed.append(1.0 - self.node(ids if finished else ids[:-1])[2])
@@ -265,7 +269,7 @@ class BruteScorer:
         """
         nodes = {
             ids[:length]
-            for ids, finished in self.pair.relative_covers(student_ids, ended).covers
+            for ids, finished in self.split(student_ids, ended).covers
             for length in range(len(ids) + finished)
         }
         return min((self.node(ids)[2] for ids in nodes), default=1.0)
@@ -285,7 +289,7 @@ class BruteScorer:
             for i in range(len(steps)):
                 if before[i] > 0:
                     lost[i] = 1.0 - math.fsum(low for low, _ in self.next_tokens(s[:i]).values()) / before[i]
-        exact = np.array([not self.pair.relative_covers(*step).undecided for step in steps], dtype=np.bool_)
+        exact = np.array([not self.split(*step).undecided for step in steps], dtype=np.bool_)
         removed = np.array([self.noncanonical_mass(*step) for step in steps], dtype=np.float64)
         return BruteScore(logprobs, prefix, removed, lost, exact, upper)
 

@@ -49,6 +49,11 @@ Kind = Annotated[Dtype, typer.Option(help="The teacher's number format.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; left out: chosen.")]
 Mode = Annotated[Canonical, typer.Option(help="Renormalise at every step, or only mask.")]
 Input = Annotated[Path, typer.Option(help="JSON Lines: text; or prompt and completion; or messages.")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Regime general: read further rows until bounds are this close."),
+]
+MaxRows = Annotated[int | None, typer.Option(min=0, help="Further rows for one position, at most.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N lines.")]
 TeacherEos = Annotated[list[int] | None, typer.Option(min=0, help="Teacher id that ends a text.")]
 StudentEos = Annotated[list[int] | None, typer.Option(min=0, help="Student id that ends a text.")]
@@ -82,6 +87,8 @@ def score(
     dtype: Kind = Dtype.float32,
     device: Device = None,
     canonical: Mode = Canonical.renormalize,
+    tolerance: Tolerance = None,
+    max_rows: MaxRows = None,
     limit: Limit = None,
     num_shards: Annotated[
         int, typer.Option(min=1, help="Cut the input into N runs of lines, to score one.")
@@ -97,7 +104,7 @@ def score(
         bool, typer.Option("--overwrite", help="Start over, whatever there is of the output.")
     ] = False,
 ) -> None:
-    """Write the exact log-probability of each student token of each text of a file.
+    """Write the log-probability of each student token of each text of a file: exact, or between bounds.
 
     The same command goes on where it was stopped, by whatever.
     """
@@ -116,6 +123,8 @@ def score(
             dtype=dtype.value,
             device=device,
             canonical=canonical.value,
+            tolerance=tolerance,
+            max_rows=max_rows,
             limit=limit,
             num_shards=num_shards,
             shard=shard,

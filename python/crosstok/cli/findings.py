@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     import crosstok as ct
     from crosstok.cli.inspect import Inspection, Sample, Side
 
+BOUNDS = (
+    "some teacher tokens leave open which student tokens they end in; the values are estimates there, and "
+    "score --tolerance tightens the bounds with further teacher rows"
+)
+
 
 def print_inspection(console: Console, found: Inspection) -> None:
     """Print how two tokenizers relate, and what is known of each."""
     if found.pair is not None:
         _say(console, f"regime: {found.pair.regime}", found.pair.reason)
+        if found.pair.regime == "general" and found.not_yet is None:
+            _say(console, "scores come between bounds", BOUNDS)
     if found.not_yet is not None:
         _say(console, "scoring such pairs is not available yet", found.not_yet)
     if found.problem is not None:
@@ -82,6 +89,9 @@ def _counts(sample: Sample) -> list[tuple[str, str]]:
         ("bytes per student token", _ratio(sample.size, sample.student_tokens)),
         ("bytes per teacher token", _ratio(sample.size, sample.teacher_tokens)),
     ]
+    if sample.nodes is not None and sample.undecided:
+        share = _percent(sample.undecided, sample.student_tokens)
+        rows.append(("student tokens that something is undecided of", share))
     if sample.rows_per_token is not None:
         rows.append(("teacher rows per canonical token, with end-of-text", f"{sample.rows_per_token:.3f}"))
     if sample.cost is not None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import crosstok as ct
 from crosstok.cli.load import load_student, load_tokenizer, make_pair
 from crosstok.cli.prompts import PromptEncoder
@@ -15,6 +17,8 @@ from crosstok.errors import PlanError, TextError, UnsupportedTokenizerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from crosstok.pair import Plan
 
 # Texts that are planned together, on all cores.
 TEXTS = 64
@@ -35,7 +39,8 @@ class Sample:
     """Sums over the texts of a sample; ``nodes``, of the teacher's trees, is None where covers cannot be planned.
 
     ``refused`` texts, of which ``first_refused`` is the first, are in no other number. Tokens are those of the texts,
-    without end-of-text; ``ends`` counts these. ``prompt``: columns before the texts, BOS included.
+    without end-of-text; ``ends`` counts these. ``prompt``: columns before the texts, BOS included. ``undecided``: how
+    many student tokens end a prefix that some teacher prefixes leave undecided.
     """
 
     texts: int = 0
@@ -48,6 +53,7 @@ class Sample:
     ends: int = 0
     prompt: int = 0
     nodes: int | None = 0
+    undecided: int = 0
 
     @property
     def rows_per_token(self) -> float | None:
@@ -134,7 +140,9 @@ def read_sample(
         for batch in _batches(rows):
             good = [row for row in batch if _count(sample, found, path, row, prompts)]
             if sample.nodes is not None:
-                sample.nodes += _nodes(pair, good)
+                plan = _plan(pair, good)
+                sample.nodes += int(plan.node_ptr[-1])
+                sample.undecided += undecided(plan)
             report("sample", sample.texts + sample.refused, survey.records)
     return sample
 
@@ -173,7 +181,15 @@ def _count(sample: Sample, found: Inspection, path: Path, row: Row, prompts: Pro
     return True
 
 
-def _nodes(pair: ct.Pair, rows: list[Row]) -> int:
-    """How many nodes the rows' trees have."""
+def undecided(plan: Plan) -> int:
+    """How many prefixes s_1..s_i of a plan's texts, i = 1..n, something is undecided of."""
+    open_ones = plan.range_kind != 0
+    node = np.concatenate([plan.range_node[open_ones], plan.whole_node])
+    depth = np.concatenate([plan.range_depth[open_ones], plan.whole_depth])
+    return len(np.unique(plan.student_ptr[plan.node_text[node]] + depth))
+
+
+def _plan(pair: ct.Pair, rows: list[Row]) -> Plan:
+    """The rows' trees."""
     start, ended = [row.start for row in rows], [row.ended for row in rows]
-    return int(pair.plan([row.text for row in rows], start=start, ended=ended).node_ptr[-1])
+    return pair.plan([row.text for row in rows], start=start, ended=ended)

@@ -22,7 +22,7 @@ from crosstok.errors import CrosstokError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KIND, VERSION = "crosstok score", 1
+KIND, VERSION = "crosstok score", 2
 
 
 @dataclass(frozen=True)

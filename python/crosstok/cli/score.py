@@ -79,6 +79,7 @@ def prepare(
         raise CrosstokError(f"{job.input}: nothing to score")
     first, stop = job.span(survey.records)
     pair = load_pair(job.teacher, job.student, job.teacher_eos, job.student_eos)
+    job.check_pair(pair)
     device = choose_device(job.device)
     settings = describe(job, pair, device)
     found = None if job.overwrite else find_resume(job.output, settings, survey, source)
@@ -99,7 +100,9 @@ def load_scorer(job: Job, start: Start) -> ct.Scorer:
     """Return the scorer; its batches are those of the job, of earlier runs, or what suits the model: it is noted."""
     teacher = load_teacher(job.teacher, job.dtype, start.device, start.settings[BATCH_TOKENS])
     start.settings[BATCH_TOKENS] = teacher.batch_tokens
-    return ct.Scorer(teacher, start.pair, canonical=job.canonical)
+    return ct.Scorer(
+        teacher, start.pair, canonical=job.canonical, tolerance=job.tolerance, max_rows=job.max_rows
+    )
 
 
 def score_feed(
@@ -107,6 +110,7 @@ def score_feed(
 ) -> Summary:
     """Score batches and write each as it comes, from ``entry`` on; return the sums, those before included."""
     begin, before, summary = time.perf_counter(), entry.summary, replace(entry.summary)
+    bounds = scorer.pair.regime == "general"
     report(summary.texts)
     batches = cast("Generator[list[ct.Score], None, None]", scorer.score_batches(feed))
     # Closed at once, also by an interrupt: a thread of theirs reads the input.
@@ -117,10 +121,11 @@ def score_feed(
                 work = feed.pending.popleft()
                 _add(summary, work, scores, scorer)
                 _add_times(summary, before, scorer, begin)
+                lines = as_lines(index, scores, bounds)
                 if work.whole:
-                    output.append(as_lines(index, scores), work.after, replace(summary))
+                    output.append(lines, work.after, replace(summary))
                 else:
-                    output.write(as_lines(index, scores))
+                    output.write(lines)
                 report(summary.texts)
         except (TextError, TeacherError) as error:
             raise feed.blame(error) from error
@@ -130,15 +135,18 @@ def score_feed(
     return summary
 
 
-def as_lines(index: int, scores: list[ct.Score]) -> bytes:
+def as_lines(index: int, scores: list[ct.Score], bounds: bool = False) -> bytes:
     """Return the output's lines of consecutive records, the first of which has this index."""
-    lines = (json.dumps(as_json(index + i, score), allow_nan=False) + "\n" for i, score in enumerate(scores))
-    return "".join(lines).encode()
+    records = (as_json(index + i, score, bounds) for i, score in enumerate(scores))
+    return "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
 
 
-def as_json(index: int, score: ct.Score) -> dict[str, Any]:
-    """Return the output line of one record. ``total`` is log P of the whole text, in nats."""
-    return {
+def as_json(index: int, score: ct.Score, bounds: bool = False) -> dict[str, Any]:
+    """Return the output line of one record. ``total`` is log P of the whole text, in nats.
+
+    bounds: with those of ``logprobs`` and of ``total``, which without end-of-text may be an estimate.
+    """
+    record = {
         "index": index,
         "student_ids": [int(i) for i in score.student_ids],
         "logprobs": [_number(x) for x in score.logprobs],
@@ -147,6 +155,13 @@ def as_json(index: int, score: ct.Score) -> dict[str, Any]:
         "rows": [int(x) for x in score.rows],
         "status": [int(x) for x in score.status],
     }
+    if bounds:
+        record["lower"] = [_number(x) for x in score.lower]
+        record["upper"] = [_number(x) for x in score.upper]
+        # Of no tokens P is 1.
+        record["total_lower"] = _number(score.prefix_lower[-1]) if len(score.prefix_lower) else 0.0
+        record["total_upper"] = _number(score.prefix_upper[-1]) if len(score.prefix_upper) else 0.0
+    return record
 
 
 def _add(summary: Summary, work: Work, scores: list[ct.Score], scorer: ct.Scorer) -> None:

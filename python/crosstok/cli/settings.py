@@ -35,6 +35,8 @@ class Job:
     dtype: str = "float32"
     device: str | None = None
     canonical: str = "renormalize"
+    tolerance: float | None = None
+    max_rows: int | None = None
     limit: int | None = None
     num_shards: int = 1
     shard: int | None = None
@@ -52,6 +54,8 @@ class Job:
             raise CrosstokError(
                 f"--shard {self.shard}: not below --num-shards {self.num_shards}, they count from 0"
             )
+        if self.max_rows is not None and self.tolerance is None:
+            raise CrosstokError("--max-rows needs --tolerance, which says when fewer rows are enough")
         for path in (self.output, *filter(None, [self.summary])):
             check_writable(path)
         written = (self.output, journal_path(self.output), *filter(None, [self.summary]))
@@ -60,6 +64,11 @@ class Job:
             if path in paths[:later]:
                 what = "input" if path == paths[0] else "output"
                 raise CrosstokError(f"{path}: is the {what} too")
+
+    def check_pair(self, pair: ct.Pair) -> None:
+        """Raise CrosstokError for a tolerance that a model would be asked for rows without end to meet."""
+        if pair.regime == "general" and self.tolerance == 0 and self.max_rows is None:
+            raise CrosstokError("--tolerance 0 needs --max-rows: a model would be asked for rows without end")
 
     def span(self, records: int) -> tuple[int, int]:
         """First index and the one after the last of this shard: runs of neighbours, whose sizes differ by one at most.
@@ -88,6 +97,8 @@ def describe(job: Job, pair: ct.Pair, device: str) -> dict[str, Any]:
         "dtype": job.dtype,
         "device": device.partition(":")[0],
         "canonical": job.canonical,
+        "tolerance": job.tolerance,
+        "max rows": job.max_rows,
         "limit": job.limit,
         "shard": None if job.num_shards == 1 else f"{job.shard} of {job.num_shards}",
     }

@@ -15,13 +15,16 @@ from crosstok.errors import CrosstokError
 if TYPE_CHECKING:
     from crosstok.results import Score
 
-# results.Status.UNSUPPORTED, which cannot be imported without torch: it stays away where no model runs.
-UNSUPPORTED = 4
+# results.Status, which cannot be imported without torch: it stays away where no model runs.
+EXACT, CERTIFIED, ESTIMATED, UNSUPPORTED = 0, 1, 2, 4
 
 
 @dataclass
 class Summary:
     """Sums over texts. ``nats`` and ``size`` (bytes) leave out the ``impossible`` ones, of probability zero.
+
+    ``exact``, ``certified``, ``estimated``, ``unsupported`` count positions by status. ``widest`` is the largest
+    difference of the bounds of a certified or estimated position, as probabilities.
 
     ``plan``, ``teacher`` and ``aggregation`` are seconds of parts that overlap, ``seconds`` is wall time, all of
     scoring alone: reading the tokenizers, checking the input and loading the model are not in it.
@@ -36,7 +39,11 @@ class Summary:
     size: int = 0
     noncanonical: float = 0.0
     inadmissible: float = 0.0
+    exact: int = 0
+    certified: int = 0
+    estimated: int = 0
     unsupported: int = 0
+    widest: float = 0.0
     plan: float = 0.0
     teacher: float = 0.0
     aggregation: float = 0.0
@@ -50,7 +57,14 @@ class Summary:
         self.rows += int(np.sum(score.rows))
         self.noncanonical += float(np.sum(score.noncanonical_mass))
         self.inadmissible += float(np.sum(score.inadmissible_mass))
+        self.exact += int(np.sum(score.status == EXACT))
+        self.certified += int(np.sum(score.status == CERTIFIED))
+        self.estimated += int(np.sum(score.status == ESTIMATED))
         self.unsupported += int(np.sum(score.status == UNSUPPORTED))
+        wide = (score.status == CERTIFIED) | (score.status == ESTIMATED)
+        if wide.any():
+            widths = np.exp(score.upper[wide]) - np.exp(score.lower[wide])
+            self.widest = max(self.widest, float(widths.max()))
         if math.isfinite(score.total):
             self.nats += score.total
             self.size += size
@@ -91,7 +105,11 @@ class Summary:
             "bits_per_byte": _number(self.bits_per_byte),
             "mean_noncanonical_mass": self.mean_noncanonical,
             "mean_inadmissible_mass": self.mean_inadmissible,
+            "exact_positions": self.exact,
+            "certified_positions": self.certified,
+            "estimated_positions": self.estimated,
             "unsupported_positions": self.unsupported,
+            "widest_bounds": self.widest,
             "seconds": {
                 "plan": self.plan,
                 "teacher": self.teacher,

@@ -118,6 +118,11 @@ def summary_table(summary: Summary) -> Table:
     table.add_row("bits per byte", f"{summary.bits_per_byte:.4f}")
     table.add_row("mean non-canonical mass", f"{summary.mean_noncanonical:.2e}")
     table.add_row("mean inadmissible mass", f"{summary.mean_inadmissible:.2e}")
+    if summary.certified or summary.estimated:
+        table.add_row("exact positions", f"{summary.exact}")
+        table.add_row("certified positions", f"{summary.certified}")
+        table.add_row("estimated positions", f"{summary.estimated}")
+        table.add_row("widest bounds, as probabilities", f"{summary.widest:.2e}")
     table.add_row("unsupported positions", f"{summary.unsupported}")
     table.add_row("seconds", f"{summary.seconds:.1f}")
     for name, seconds in (

@@ -10,25 +10,33 @@ import numpy.typing as npt
 import torch
 
 from crosstok.masses import Aggregator, Block, expand, log_sum
+from crosstok.nodes import IN, OUT
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
+# Beside the kinds that a range may have (`crosstok.nodes`): a node, and all that follows it but what is listed apart.
+PARTLY = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Tokens after nodes, in groups (ranges, then positions), with the logarithm of the mass of each; [entries]."""
+    """Tokens after nodes, in groups (ranges, then positions), with the logarithm of the mass of each; [entries].
+
+    token: −1 where an entry is the node itself. kind: int8, of a range, or `PARTLY`.
+    """
 
     group: IntArray
     node: IntArray
     token: IntArray
     log_mass: FloatArray
+    kind: npt.NDArray[np.int8]
 
     @classmethod
     def join(cls, parts: Sequence[Entries]) -> Entries:
         """Several one after the other."""
-        columns = zip(*((part.group, part.node, part.token, part.log_mass) for part in parts), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
+        columns = ((part.group, part.node, part.token, part.log_mass, part.kind) for part in parts)
+        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def falling(self) -> Entries:
         """By group, the largest first; equal ones keep their order."""
@@ -37,7 +45,9 @@ class Entries:
 
     def where(self, which: IntArray | npt.NDArray[np.bool_]) -> Entries:
         """Some of the entries."""
-        return Entries(self.group[which], self.node[which], self.token[which], self.log_mass[which])
+        return Entries(
+            self.group[which], self.node[which], self.token[which], self.log_mass[which], self.kind[which]
+        )
 
     def rank(self) -> IntArray:
         """Of each entry in its group, from 0; entries must be sorted by group."""
@@ -46,11 +56,15 @@ class Entries:
 
 @dataclass(frozen=True, eq=False)
 class Largest:
-    """The covers of s_1..s_i: arrays [covers listed], falling by mass; how many are not listed, and their log mass."""
+    """The covers of s_1..s_i: arrays [covers listed], falling by mass; how many are not listed, and their log mass.
+
+    token, kind: as in `Entries`.
+    """
 
     node: IntArray
     token: IntArray
     log_mass: FloatArray
+    kind: npt.NDArray[np.int8]
     rest: int
     log_rest: float
 
@@ -71,31 +85,36 @@ class CoverTap:
         """Take in a block of rows; the masses that the aggregator has are not needed."""
         plan = self.plan
         rows, ranges = expand(plan.range_ptr[block.nodes], plan.range_ptr[block.nodes + 1])
+        possible = plan.range_kind[ranges] != OUT
+        rows, ranges = rows[possible], ranges[possible]
         owner, places = expand(plan.range_first[ranges], plan.range_last[ranges])
-        tokens = plan.pair.spelling.tokens[places]
+        tokens = plan.order[places]
         at = torch.from_numpy(rows[owner]).to(block.logits.device)
         index = torch.from_numpy(tokens).to(block.logits.device)
         canonical = block.mask[at, index].cpu().numpy()
         log_mass = (block.logits[at, index].double() - block.log_norm[at]).cpu().numpy()
-        entries = Entries(owner, plan.range_node[ranges][owner], tokens, log_mass).where(canonical).falling()
+        node, kind = plan.range_node[ranges][owner], plan.range_kind[ranges][owner]
+        entries = Entries(owner, node, tokens, log_mass, kind).where(canonical).falling()
         top = entries.rank() < self.most
         others = entries.where(~top)
         self._count[ranges] = np.bincount(entries.group, minlength=len(ranges))
         self._log_rest[ranges] = log_sum(others.log_mass, others.group, len(ranges))
         kept = entries.where(top)
-        self._kept.append(Entries(ranges[kept.group], kept.node, kept.token, kept.log_mass))
+        self._kept.append(Entries(ranges[kept.group], kept.node, kept.token, kept.log_mass, kept.kind))
 
     def finish(self, prefixes: Prefixes, ended: bool) -> list[Largest]:
         """The covers of positions 1 to n, and those of the ended text; one item each."""
         plan, n = self.plan, len(self.plan.student_ids)
         kept = Entries.join(self._kept)
         log_q = prefixes.log_q[kept.node] + kept.log_mass
-        in_ranges = Entries(plan.range_depth[kept.group], kept.node, kept.token, log_q)
+        in_ranges = Entries(plan.range_depth[kept.group], kept.node, kept.token, log_q, kept.kind)
+        parts = self._parts(prefixes)
         complete = self._complete_texts(prefixes) if ended else in_ranges.where(np.zeros(0, dtype=np.int64))
-        entries = Entries.join([in_ranges, complete]).falling()
+        entries = Entries.join([in_ranges, parts, complete]).falling()
         top = entries.rank() < self.most
         listed, others = entries.where(top), entries.where(~top)
         count = np.bincount(plan.range_depth, self._count, n + 2).astype(np.int64)
+        count += np.bincount(parts.group, minlength=n + 2)
         count[n + 1] = len(complete.group)
         # What is not listed: what no range kept, and what was kept but is not among the largest of the position.
         log_ranges = prefixes.log_q[plan.range_node] + self._log_rest
@@ -106,13 +125,23 @@ class CoverTap:
         for i in range(1, n + 1 + ended):
             here = listed.where(np.arange(bounds[i], bounds[i + 1]))
             unlisted = int(count[i]) - len(here.group)
-            found.append(Largest(here.node, here.token, here.log_mass, unlisted, float(log_rest[i])))
+            arrays = (here.node, here.token, here.log_mass, here.kind)
+            found.append(Largest(*arrays, unlisted, float(log_rest[i])))
         return found
+
+    def _parts(self, prefixes: Prefixes) -> Entries:
+        """What of whole rows is in, one entry for each: the node, whatever follows but what the row's ranges list."""
+        plan = self.plan
+        log_mass = prefixes.log_q[plan.whole_node] + prefixes.masses.whole
+        count = len(log_mass)
+        no_token, kind = np.full(count, -1), np.full(count, PARTLY, dtype=np.int8)
+        parts = Entries(plan.whole_depth, plan.whole_node, no_token, log_mass, kind)
+        return parts.where(log_mass > -np.inf)
 
     def _complete_texts(self, prefixes: Prefixes) -> Entries:
         """The covers of the ended text: nodes that spell it, with end-of-text."""
         plan, n = self.plan, len(self.plan.student_ids)
         nodes = np.flatnonzero((plan.node_depth == n) & plan.node_complete)
         log_mass = prefixes.log_q[nodes] + prefixes.masses.eos[nodes]
-        eos = np.full(len(nodes), plan.pair.teacher_eos[0])
-        return Entries(np.full(len(nodes), n + 1), nodes, eos, log_mass)
+        eos, kind = np.full(len(nodes), plan.pair.teacher_eos[0]), np.full(len(nodes), IN, dtype=np.int8)
+        return Entries(np.full(len(nodes), n + 1), nodes, eos, log_mass, kind)

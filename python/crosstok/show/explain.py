@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from crosstok.errors import TeacherError, TextError
+from crosstok.nodes import IN, LIKELY, UNLIKELY
 from crosstok.pair import Pair, Plan
-from crosstok.prefixes import gather
+from crosstok.prefixes import gather, tightened
 from crosstok.reading import Reading
 from crosstok.results import Score, Status
 from crosstok.scores import score_of
-from crosstok.show.covers import CoverTap, Largest
-from crosstok.show.explanation import Cover, Explanation, Position, Token
+from crosstok.show.covers import PARTLY, CoverTap, Largest
+from crosstok.show.explanation import Cover, Explanation, Kind, Position, Token
 from crosstok.tokenizer import Tokenizer, to_text
+
+KINDS: dict[int, Kind] = {IN: "in", LIKELY: "likely", UNLIKELY: "unlikely", PARTLY: "partly"}
 
 
 def explain(
@@ -29,8 +32,9 @@ def explain(
     """What the teacher thinks of each student token of a text, with the ``max_covers`` largest covers of each.
 
     prompt: None (the text starts a document) or teacher ids. ended: end-of-text follows. Exponentials are in float64,
-    so that listed and unlisted covers sum to P. Raises TextError for a text that is not admissible, PlanError for a
-    pair whose covers are not known (the general regime).
+    so that listed and unlisted covers sum to P; in the regime "general" to its upper bound, before that of the prefix
+    one token shorter is heeded, and bounds are those of the plan's rows: no further ones are read. Raises TextError for
+    a text that is not admissible.
     """
     if max_covers < 1:
         raise ValueError(f"max_covers must be at least 1, not {max_covers}")
@@ -44,18 +48,19 @@ def explain(
     except TeacherError as error:
         raise TeacherError(error.reason) from None
     prefixes = gather(plan, aggregator.masses)
-    score, found = score_of(plan, prefixes, 0, ended), tap.finish(prefixes, ended)
-    own = pair.teacher.encode(text, start).tolist()
-    teacher = tokens_of(pair.teacher, own, pair.teacher_eos[0] if ended else None)
-    student = tokens_of(pair.student, plan.student_ids.tolist(), pair.student_eos[0] if ended else None)
+    score, found = score_of(plan, tightened(prefixes), 0, ended), tap.finish(prefixes, ended)
+    student, teacher = _aligned(plan, pair.teacher.encode(text, start).tolist(), ended)
     trunk = _Trunk(plan, pair.teacher, teacher)
+    log_covers = prefixes.upper[1:].tolist()
     return Explanation(
         text=text.encode(),
         prompt=None if prompt is None else len(prompt),
         ended=ended,
         regime=pair.regime,
         reason=pair.reason,
-        positions=tuple(_position(score, i, student[i], trunk, found[i]) for i in range(len(student))),
+        positions=tuple(
+            _position(score, i, student[i], trunk, found[i], log_covers[i]) for i in range(len(student))
+        ),
         teacher=teacher,
     )
 
@@ -70,6 +75,21 @@ def tokens_of(tokenizer: Tokenizer, ids: Sequence[int], eos: int | None, start: 
     return tuple(tokens)
 
 
+def _aligned(plan: Plan, own: list[int], ended: bool) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+    """Student and teacher tokens of a plan's one text, in bytes that both count from the same place.
+
+    own: the teacher's. They end together; of the two one may have a dummy prefix before the text, and begin earlier.
+    """
+    pair, ids = plan.pair, plan.student_ids.tolist()
+    sizes = [
+        sum(len(tokenizer.token_bytes(id)) for id in spelled)
+        for tokenizer, spelled in ((pair.student, ids), (pair.teacher, own))
+    ]
+    eos = (pair.student_eos[0], pair.teacher_eos[0]) if ended else (None, None)
+    student = tokens_of(pair.student, ids, eos[0], max(sizes) - sizes[0])
+    return student, tokens_of(pair.teacher, own, eos[1], max(sizes) - sizes[1])
+
+
 class _Trunk:
     """The text's canonical encoding in a plan's tree, and how other nodes leave it."""
 
@@ -78,7 +98,8 @@ class _Trunk:
         self._token, self._parent = plan.node_token.tolist(), plan.node_parent.tolist()
         self._tokenizer = tokenizer
         self._ids = [token.id for token in canonical if not token.is_end]
-        self._starts = [0, *(token.end for token in canonical if not token.is_end)]
+        self._starts = [canonical[0].start if canonical else 0]
+        self._starts += [token.end for token in canonical if not token.is_end]
         self._length = [0] + [-1] * (len(self._token) - 1)
         for node in range(1, len(self._token)):  # parents come first
             above = self._length[self._parent[node]]
@@ -93,26 +114,28 @@ class _Trunk:
             node = self._parent[node]
         return self._length[node], after[::-1]
 
-    def covers(self, token: Token, found: Largest, log_p: float) -> tuple[int, tuple[Cover, ...]]:
+    def covers(self, token: Token, found: Largest, log_all: float) -> tuple[int, tuple[Cover, ...]]:
         """The trunk that the covers of a position share, and the covers from there on."""
         branches = [self.branch(node) for node in found.node.tolist()]
         # The canonical token that the student token begins in; at the end of the text there is none.
-        own = bisect_right(self._starts, token.start) - 1
+        own = max(0, bisect_right(self._starts, token.start) - 1)
         trunk = min([own, *(length for length, _ in branches)])
         covers = []
-        for (length, after), last, log_mass in zip(
-            branches, found.token.tolist(), found.log_mass.tolist(), strict=True
-        ):
+        columns = (array.tolist() for array in (found.token, found.log_mass, found.kind))
+        for (length, after), last, log_mass, kind in zip(branches, *columns, strict=True):
             ids = [*self._ids[trunk:length], *after]
-            ids, eos = (ids, last) if token.is_end else ([*ids, last], None)
-            tokens = tokens_of(self._tokenizer, ids, eos, self._starts[trunk])
-            share = math.exp(log_mass - log_p) if log_p > -math.inf else 0.0
-            covers.append(Cover(tokens, log_mass, share))
+            if last >= 0 and not token.is_end:
+                ids.append(last)
+            tokens = tokens_of(self._tokenizer, ids, last if token.is_end else None, self._starts[trunk])
+            share = math.exp(log_mass - log_all) if log_all > -math.inf else 0.0
+            covers.append(Cover(tokens, log_mass, share, KINDS[kind]))
         return trunk, tuple(covers)
 
 
-def _position(score: Score, i: int, token: Token, trunk: _Trunk, found: Largest) -> Position:
-    shared, covers = trunk.covers(token, found, float(score.prefix_lower[i]))
+def _position(
+    score: Score, i: int, token: Token, trunk: _Trunk, found: Largest, log_covers: float
+) -> Position:
+    shared, covers = trunk.covers(token, found, log_covers)
     return Position(
         token=token,
         logprob=float(score.logprobs[i]),
@@ -128,4 +151,5 @@ def _position(score: Score, i: int, token: Token, trunk: _Trunk, found: Largest)
         covers=covers,
         rest=found.rest,
         log_rest=found.log_rest,
+        log_covers=log_covers,
     )

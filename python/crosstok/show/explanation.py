@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["in", "likely", "unlikely", "partly"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,16 @@ class Token:
 class Cover:
     """A relative cover of s_1..s_i: the teacher's tokens after the position's ``trunk``, and q of the whole path.
 
-    log_mass: log q in nats. share: of P(s_1..s_i), 0 where that is 0.
+    log_mass: log q in nats. share: of all covers (`Position.log_covers`), 0 where that is 0. kind: "in": what starts
+    with its tokens has s_1..s_i. In the regime "general" a cover may also leave that open: "likely" or "unlikely", as
+    it would be if the text ended there; or it is "partly" in: the mass, and the share, are of all that may follow its
+    tokens but what is listed as a cover of its own or is out. (It has no tokens where s_1 is a dummy prefix.)
     """
 
     tokens: tuple[Token, ...]
     log_mass: float
     share: float
+    kind: Kind = "in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,8 @@ class Position:
 
     trunk: how many of the text's canonical teacher tokens all listed covers begin with; a cover's tokens follow
     them, from where the student token starts or where a listed cover leaves the canonical encoding. covers: the
-    largest ones, falling. rest: how many others there are, with log_rest of mass together (−inf: none).
+    largest ones, falling. rest: how many others there are, with log_rest of mass together (−inf: none). log_covers:
+    all of them together: P(s_1..s_i) where none is likely or unlikely, else what rows of the plan bound it by.
     """
 
     token: Token
@@ -55,6 +63,12 @@ class Position:
     covers: tuple[Cover, ...]
     rest: int
     log_rest: float
+    log_covers: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the probability is only known between bounds."""
+        return self.lower != self.upper
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +89,21 @@ class Explanation:
 
     @property
     def total(self) -> float:
-        """Log P of the text in nats (its lower bound where bounds differ)."""
-        return self.positions[-1].prefix_lower if self.positions else 0.0
+        """Log P of the text in nats; its estimate where bounds differ (only without end-of-text)."""
+        low, high = self.total_bounds
+        return low if low == high else sum(position.logprob for position in self.positions)
+
+    @property
+    def total_bounds(self) -> tuple[float, float]:
+        """Bounds of log P of the text."""
+        if not self.positions:
+            return 0.0, 0.0
+        return self.positions[-1].prefix_lower, self.positions[-1].prefix_upper
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any position is only known between bounds."""
+        return any(position.bounded for position in self.positions)
 
     @property
     def bits_per_byte(self) -> float | None:

@@ -62,14 +62,16 @@ def blocks(students: Sequence[Token], teachers: Sequence[Token]) -> list[Block]:
 
 
 def _block(students: Sequence[Token], which: range, teachers: Sequence[Token]) -> Block:
-    start, end = students[which[0]].start, students[which[-1]].end
+    # Before the first token either side may begin earlier, with a dummy prefix that the other has not.
+    start, end = students[which[0]].start if which[0] else 0, students[which[-1]].end
     low = bisect_right(teachers, start, key=lambda token: token.end)
     high = low
     while high < len(teachers) and teachers[high].start < end:
         high += 1
     over = [students[at] for at in which]
     under = teachers[low:high]
-    edges = sorted({start, end, *(t.end for t in over), *(t.end for t in under if t.end < end)})
+    inside = (edge for t in (*over, *under) for edge in (t.start, t.end) if start < edge < end)
+    edges = sorted({start, end, *inside})
     column = {edge: at for at, edge in enumerate(edges)}
     parts = []
     for at, token in enumerate(under, low):

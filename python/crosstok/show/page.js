@@ -22,6 +22,8 @@
     return `${digits} \u00d7 10${raised(power)}`;
   }
   const probability = (log) => (log !== null && Math.exp(log) >= 0.001 ? Math.exp(log).toFixed(4) : scientificLog(log));
+  const between = ([low, high], shown = (value) => fixed(value, 4)) => `between ${shown(low)} and ${shown(high)}`;
+  const isBounded = (i) => positions.lower[i] !== positions.upper[i];
   const mass = (value) => (value === 0 ? "0" : value >= 0.001 ? value.toFixed(4) : scientific(value));
   function percent(share) {
     const value = 100 * share;
@@ -46,11 +48,11 @@
   const spelled = (token, piece = token[1]) => (token[4] ? ["end"] : runs(piece));
 
   function drawFacts() {
-    const own = teachers.length;
+    const own = teachers.length, wide = facts.bounds[0] !== facts.bounds[1];
     const rows = own ? `${(facts.rows / own).toFixed(2)} a token` : "";
     const perByte = facts.bytes === 0 ? "\u2013" : facts.bits_per_byte === null ? "\u221e" : facts.bits_per_byte.toFixed(4);
     const tiles = [
-      ["log P of the text", fixed(facts.total, facts.total < -1000 ? 1 : 4), "nats"],
+      ["log P of the text", fixed(facts.total, facts.total < -1000 ? 1 : 4), wide ? "nats, an estimate" : "nats"],
       ["bits per byte", perByte, plural(facts.bytes, "byte")],
       ["student tokens", count.toLocaleString("en"), facts.ended ? "with the end" : "cut off"],
       ["teacher tokens", own.toLocaleString("en"), facts.ended ? "with the end" : "cut off"],
@@ -62,7 +64,8 @@
     }
     const where = facts.prompt === null ? "The text starts a document" : `The text follows a prompt of ${plural(facts.prompt, "teacher token")}`;
     const ends = facts.ended ? "ends with end-of-text" : "is cut off, without end-of-text";
-    byId("context").textContent = `${where} and ${ends}. Regime \u201c${facts.regime}\u201d: ${facts.reason}.`;
+    const known = facts.bounded ? " Some ways to write the text are undecided: probabilities are estimates between bounds" + (wide ? `; that of the text has its log ${between(facts.bounds)}.` : ".") : "";
+    byId("context").textContent = `${where} and ${ends}. Regime \u201c${facts.regime}\u201d: ${facts.reason}.${known}`;
   }
 
   function drawLegend() {
@@ -75,6 +78,7 @@
     });
     byId("legend").append(el("span", "", "probability of a student token"), scale);
     byId("legend").append(el("span", "", "top: student tokens; bottom: the teacher\u2019s own"));
+    if (facts.bounded) byId("legend").append(el("span", "wide", "dashed: an estimate between bounds"));
     if (positions.status.includes("unsupported")) byId("legend").append(el("span", "flag", "unsupported: see status"));
   }
   function paint(node, bin) {
@@ -103,17 +107,19 @@
     if (row.childNodes.length) byId("text").append(row);
     if (!count) byId("text").append(el("p", "note", "The text is empty."));
   }
+  const limits = (i) => between([positions.lower[i], positions.upper[i]], probability);
   function studentChip([i, piece]) {
     const chip = el("span", "chip s" + (students[i][4] ? " end" : ""), ...spelled(students[i], piece));
     chip.classList.add(`b${positions.bin[i]}`);
     chip.classList.toggle("flag", positions.status[i] === "unsupported");
+    chip.classList.toggle("wide", isBounded(i));
     paint(chip, positions.bin[i]);
     chip.id = `s${i}`;
     chip.dataset.i = i;
     chip.tabIndex = -1;
     chip.setAttribute("role", "option");
     const name = students[i][4] ? "end of text" : plain(students[i][1]);
-    chip.setAttribute("aria-label", `${name}, probability ${probability(positions.logprob[i])}`);
+    chip.setAttribute("aria-label", `${name}, probability ${probability(positions.logprob[i])}${isBounded(i) ? `, ${limits(i)}` : ""}`);
     chips[i] = chip;
     return chip;
   }
@@ -139,16 +145,16 @@
     paint(chip, positions.bin[i]);
     panel.append(el("h2", "", chip, el("span", "", `student token ${i + 1} of ${count}`)));
     const how = `${nats(log)} nats, ${log === null ? "\u221e" : bits(i).toFixed(bits(i) < 0.01 ? 4 : 2)} bits`;
-    panel.append(el("div", "p", `p = ${probability(log)}`, el("small", "", how)));
+    const bounds = isBounded(i) ? [el("small", "bounds", `an estimate, ${limits(i)}`)] : [];
+    panel.append(el("div", "p", `p ${bounds.length ? "\u2248" : "="} ${probability(log)}`, ...bounds, el("small", "", how)));
     const list = el("dl", "");
     for (const [name, value] of factsOf(i)) list.append(el("dt", "", name), el("dd", "", value));
     panel.append(...coversOf(i), el("h3", "", "Details"), list);
   }
   function factsOf(i) {
     const token = students[i], at = (name) => positions[name][i];
-    const bounded = at("lower") !== at("upper");
     const rows = [["status", at("status")]];
-    rows.push(["bounds of log p", bounded ? `${nats(at("lower"))} to ${nats(at("upper"))}` : `${nats(at("lower"))} (both)`]);
+    rows.push(["bounds of log p", isBounded(i) ? `${nats(at("lower"))} to ${nats(at("upper"))}` : `${nats(at("lower"))} (both)`]);
     const prefix = fixed(at("prefix_lower"), 4);
     const wide = at("prefix_lower") !== at("prefix_upper");
     rows.push(["log P of the text up to here", wide ? `${prefix} to ${fixed(at("prefix_upper"), 4)}` : prefix]);
@@ -160,23 +166,33 @@
     rows.push(["id", String(token[0])], ["bytes", token[4] ? "end of text" : token[3] - token[2] === 1 ? `${token[2]}` : `${token[2]} to ${token[3] - 1}`]);
     return rows;
   }
+  const KIND_NOTES = {
+    likely: "whether the student writes the token here depends on what follows; it would, if the text ended there",
+    unlikely: "whether the student writes the token here depends on what follows; it would not, if the text ended there",
+    partly: "in, but for those continuations that are listed apart or are known to be out; the mass is without these",
+  };
   function coversOf(i) {
-    const total = positions.prefix_lower[i], others = positions.rest[i], covers = positions.covers[i];
+    const total = positions.log_covers[i], others = positions.rest[i], covers = positions.covers[i];
+    const kinds = positions.kinds[i].map((kind) => data.kinds[kind]), mixed = kinds.some((kind) => kind !== "in");
     const share = (log) => (log === null || total === null ? 0 : Math.exp(log - total));
     const title = el("h3", "", plural(covers.length + others, "cover"));
     const hint = el("p", "hint", students[i][4] ? "The complete text in the teacher\u2019s tokens, and its end."
-      : "The teacher\u2019s ways to write the text up to this token. Their masses q sum to P; faint is what is written before and beyond the token.");
+      : `The teacher\u2019s ways to write the text up to this token. Their masses q sum to ${facts.regime === "general" ? "an upper bound of P" : "P"}; faint is what is written before and beyond the token.`);
     const list = el("ol", "covers");
-    for (const [log, ...path] of covers) {
+    covers.forEach(([log, ...path], at) => {
       const line = el("span", "path", ...path.map((entry) => coverChip(entries[entry])));
-      list.append(item(line, share(log), log));
-    }
+      if (kinds[at] === "partly") line.append(el("span", "other", "\u2026"));
+      list.append(item(line, share(log), log, mixed ? kinds[at] : ""));
+    });
     if (others) list.append(item(el("span", "path other", `${plural(others, "other")} together`), share(positions.log_rest[i]), positions.log_rest[i]));
-    return [title, hint, list];
+    if (!mixed) return [title, hint, list];
+    const notes = kinds.filter((kind, at) => KIND_NOTES[kind] && kinds.indexOf(kind) === at);
+    return [title, hint, list, ...notes.map((kind) => el("p", "hint", `${kind}: ${KIND_NOTES[kind]}.`))];
   }
-  function item(line, share, log) {
-    const value = el("span", "share", percent(share), el("small", "", `q = ${scientificLog(log)}`));
-    const node = el("li", "", line, value);
+  function item(line, share, log, kind = "") {
+    const mark = kind ? [el("small", "kind", kind)] : [];
+    const value = el("span", "share", percent(share), el("small", "", `q = ${scientificLog(log)}`), ...mark);
+    const node = el("li", kind, line, value);
     node.style.setProperty("--part", share > 0 ? `max(1px, ${(100 * Math.min(1, share)).toFixed(3)}%)` : "0");
     return node;
   }

@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Iterable
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
-from crosstok.show.explanation import Cover, Explanation, Token
+from crosstok.show.explanation import Cover, Explanation, Kind, Token
 from crosstok.show.layout import LONGEST, Part, blocks
 from crosstok.show.palette import BINS, bin_of
 from crosstok.show.pieces import clipped, visible
@@ -17,6 +17,8 @@ from crosstok.show.pieces import clipped, visible
 THEMES = ("auto", "light", "dark")
 # Covers in a page, all positions together: a text of thousands of tokens keeps to a few MB.
 MAX_COVERS = 40_000
+# What a cover may be, by number in a page.
+KINDS = get_args(Kind)
 
 
 def page(explanation: Explanation, theme: str = "auto") -> str:
@@ -54,7 +56,7 @@ def data_of(explanation: Explanation) -> dict[str, Any]:
     tables = _Tables()
     positions = explanation.positions
     students = [position.token for position in positions]
-    names = ("logprob", "lower", "upper", "prefix_lower", "prefix_upper", "noncanonical_mass")
+    names = ("logprob", "lower", "upper", "prefix_lower", "prefix_upper", "log_covers", "noncanonical_mass")
     columns: dict[str, list[Any]] = {
         name: [_number(getattr(position, name)) for position in positions]
         for name in (*names, "inadmissible_mass")
@@ -65,6 +67,7 @@ def data_of(explanation: Explanation) -> dict[str, Any]:
     columns["bin"] = [bin_of(position.logprob) for position in positions]
     listed = max(1, MAX_COVERS // max(1, len(positions)))
     columns["covers"] = [[tables.cover(c, p.token) for c in p.covers[:listed]] for p in positions]
+    columns["kinds"] = [[KINDS.index(c.kind) for c in p.covers[:listed]] for p in positions]
     columns["rest"] = [position.rest + len(position.covers[listed:]) for position in positions]
     columns["log_rest"] = [
         _number(log_sum([position.log_rest, *(cover.log_mass for cover in position.covers[listed:])]))
@@ -73,6 +76,7 @@ def data_of(explanation: Explanation) -> dict[str, Any]:
     return {
         "facts": _facts(explanation),
         "bins": [bin.label for bin in BINS],
+        "kinds": KINDS,
         "positions": columns,
         "students": tables.tokens(students),
         "teachers": tables.tokens(explanation.teacher),
@@ -136,6 +140,8 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
     bits = explanation.bits_per_byte
     return {
         "total": _number(explanation.total),
+        "bounds": [_number(bound) for bound in explanation.total_bounds],
+        "bounded": explanation.bounded,
         "bits_per_byte": None if bits is None else _number(bits),
         "bytes": len(explanation.text),
         "rows": explanation.rows,

@@ -50,13 +50,19 @@ def _totals(explanation: Explanation) -> Text:
     bits = explanation.bits_per_byte
     per_byte = "" if bits is None else f", {bits:.4f} bits per byte"
     ended = "with end-of-text" if explanation.ended else "cut off"
+    low, high = explanation.total_bounds
+    bounds = "" if low == high else f" ({low:.4f} to {high:.4f})"
     head = Text(f"log P {explanation.total:.4f} nats", style="bold")
-    head.append(f"{per_byte}  ({explanation.regime})", style="not bold")
+    head.append(f"{bounds}{per_byte}  ({explanation.regime})", style="not bold")
     head.append(
         f"\n{len(explanation.positions)} student and {len(explanation.teacher)} teacher tokens ({ended}), "
         f"{explanation.rows} teacher rows, mean non-canonical mass {explanation.mean_noncanonical:.2g}",
         style="not bold",
     )
+    if explanation.bounded:
+        head.append(
+            "\nsome covers are undecided: probabilities are estimates between bounds", style="not bold"
+        )
     return head
 
 
@@ -110,15 +116,17 @@ def _table(explanation: Explanation, dark: bool) -> Table:
     table.title, table.title_justify, table.title_style = "least likely tokens", "left", "bold"
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("token", overflow="fold", max_width=20)
-    for name in ("p", "log p", "covers"):
+    for name in ("p", *(["bounds of p"] if explanation.bounded else []), "log p", "covers"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("largest covers and their shares", overflow="fold")
     for at in order:
         position = explanation.positions[at]
+        bounds = Text(_bounds(position), style="dim")
         table.add_row(
             Text(str(at + 1)),
             Text(_name(position), _style(position.logprob, dark)),
             Text(_probability(position.logprob)),
+            *([bounds] if explanation.bounded else []),
             Text(f"{position.logprob:.4f}"),
             Text(str(len(position.covers) + position.rest)),
             _covers(position),
@@ -132,6 +140,8 @@ def _covers(position: Position) -> Text:
         text.append("   " if text else "")
         text.append(_path(cover), "cyan")
         text.append(f" {_percent(cover.share)}")
+        if cover.kind != "in":
+            text.append(f" {cover.kind}", "dim")
     others = len(position.covers[COVERS:]) + position.rest
     if others:
         text.append(f"   +{others}", "dim")
@@ -140,8 +150,14 @@ def _covers(position: Position) -> Text:
 
 def _path(cover: Cover) -> str:
     pieces = ["(end)" if token.is_end else plain(token.piece) for token in cover.tokens]
-    path = "·".join(pieces)
+    path = "·".join([*pieces, "…"] if cover.kind == "partly" else pieces)
     return path if len(path) <= PATH else path[: PATH - 1] + "…"
+
+
+def _bounds(position: Position) -> str:
+    if not position.bounded:
+        return "exact"
+    return f"{_probability(position.lower)}-{_probability(position.upper)}"
 
 
 def _percent(share: float) -> str:

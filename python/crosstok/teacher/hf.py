@@ -14,6 +14,7 @@ from crosstok.teacher import probe
 from crosstok.teacher.packed import MaskRule, UnpackableError, mask_rule
 from crosstok.teacher.protocol import RowBlock, TokenTree, check_rows, path_blocks
 from crosstok.teacher.runner import BLOCK_COLUMNS, Runner
+from crosstok.teacher.session import PackedSession, PathSession, Session
 
 # Packed columns where nothing better is known. On a CPU 1024 keep the keys of a run in reach of the caches.
 CPU_BATCH_TOKENS = 1024
@@ -110,6 +111,21 @@ class HFTeacher:
         does not have and paths longer than its positions; later for NaN in its output.
         """
         trees = list(trees)
+        return self._stream(trees, *self._sorted(trees))
+
+    def open_session(self, trees: Sequence[TokenTree]) -> Session:
+        """Trees that may grow after they were read; where trees are packed, over kept keys and values.
+
+        Memory and errors: `PackedSession`, `Session`. Raises TeacherError as `stream` does.
+        """
+        trees = list(trees)
+        self._sorted(trees)
+        if not self.packed:
+            return PathSession(self, trees, self._check_path)
+        return PackedSession(self, self._runner, trees, self._check_path, self._rope_switch)
+
+    def _sorted(self, trees: list[TokenTree]) -> tuple[list[int], list[int]]:
+        """Trees that may be packed, and those whose paths need forwards of their own; refuses what `stream` does."""
         packable: list[int] = []
         single: list[int] = []
         for index, tree in enumerate(trees):
@@ -120,7 +136,7 @@ class HFTeacher:
                 raise TeacherError(error.reason, index) from None
             late = self._rope_switch is not None and longest > self._rope_switch
             (single if late else packable).append(index)
-        return self._stream(trees, packable, single)
+        return packable, single
 
     def _stream(self, trees: list[TokenTree], packable: list[int], single: list[int]) -> Iterator[RowBlock]:
         way = self._runner.packed_blocks if self.packed else self._runner.chain_blocks

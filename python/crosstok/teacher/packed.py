@@ -8,7 +8,7 @@ subtree of k: a whole mask is two comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,6 +200,20 @@ def batches(trees: Sequence[TokenTree], which: Sequence[int], batch_tokens: int)
         yield run
 
 
+def packs(trees: Sequence[TokenTree], which: Iterable[int], batch_tokens: int) -> Iterator[tuple[Pack, int]]:
+    """The trees `which` packed into runs, and how many first columns each run has in common with the one before.
+
+    Equal prompts in one run are read once, and runs follow each other with prompts that begin alike. The last
+    column of a run's first prompt never counts as common: its row is the root's, so it is read again.
+    """
+    before: tuple[int, ...] = ()
+    order = sorted(which, key=lambda index: (trees[index].prompt, len(trees[index])))
+    for run in batches(trees, order, batch_tokens):
+        pack = build_pack(trees, run)
+        yield pack, min(common_prefix(before, pack.prompt), len(pack.prompt) - 1)
+        before = pack.prompt
+
+
 def blocks(pack: Pack, start: int, max_columns: int, max_rows: int) -> Iterator[tuple[int, int]]:
     """Cut the columns from `start` on into [lo, hi): at most `max_columns`, and `max_rows` that are read."""
     read = np.zeros(len(pack) + 1, dtype=np.int64)
@@ -225,7 +239,52 @@ def ancestor_mask(
     column = torch.arange(hi, device=end.device)
     query = column[lo:, None]
     allowed = (column[None] <= query) & (query < end[None, :hi])
+    return _additive(allowed, depth[:hi], dtype, window)
+
+
+def appended_mask(
+    end: torch.Tensor,
+    depth: torch.Tensor,
+    anchor: torch.Tensor,
+    seen: torch.Tensor,
+    dtype: torch.dtype,
+    window: int | None = None,
+) -> torch.Tensor:
+    """As `ancestor_mask`, for queries that were appended to a pack; [1, 1, queries, keys].
+
+    Keys are the pack's columns and then all appended ones, of which the queries are the last. end: int64
+    [columns of the pack]. depth: int64 [keys]. anchor: int64 [queries], the lowest column of the pack above each
+    query. seen: int64 [2, pairs], query and appended column for each query's appended ancestors and itself,
+    which no interval describes (`appended_ancestors`).
+    """
+    packed = end.numel()
+    allowed = torch.zeros(anchor.numel(), depth.numel(), dtype=torch.bool, device=end.device)
+    column = torch.arange(packed, device=end.device)[None]
+    allowed[:, :packed] = (column <= anchor[:, None]) & (anchor[:, None] < end[None])
+    allowed[seen[0], packed + seen[1]] = True
+    return _additive(allowed, depth, dtype, window)
+
+
+def appended_ancestors(above: IntArray, lo: int, hi: int) -> IntArray:
+    """int64 [2, pairs]: (query - lo, column) for each appended column that is a query of [lo, hi) or above it.
+
+    above: int64 [appended columns], the appended column right above each, or -1.
+    """
+    query = np.arange(lo, hi)
+    column = query
+    pairs = []
+    while column.size:
+        pairs.append(np.stack([query - lo, column]))
+        column = above[column]
+        query, column = query[column >= 0], column[column >= 0]
+    return np.concatenate(pairs, axis=1)
+
+
+def _additive(
+    allowed: torch.Tensor, depth: torch.Tensor, dtype: torch.dtype, window: int | None
+) -> torch.Tensor:
+    """The mask of `allowed` [queries, keys], which is changed; the queries are the last of the keys."""
     if window is not None:
-        allowed &= depth[lo:hi, None] - depth[None, :hi] < window
-    mask = torch.zeros(hi - lo, hi, dtype=dtype, device=end.device)
+        allowed &= depth[-len(allowed) :, None] - depth[None] < window
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[None, None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -134,23 +135,21 @@ def _describe(value: object) -> str:
 
 def path_blocks(teacher: Teacher, trees: Sequence[TokenTree], which: Iterable[int]) -> Iterator[RowBlock]:
     """The rows of the trees numbered `which`, one path at a time through `teacher.rows`."""
-    size = min(MAX_PATHS, rows_per_block(teacher.vocab_size))
     wanted = ((t, node) for t in which for node in range(len(trees[t])))
-    chunk: list[tuple[int, int]] = []
-    for item in wanted:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield _path_block(teacher, trees, chunk)
-            chunk = []
-    if chunk:
-        yield _path_block(teacher, trees, chunk)
+    return node_blocks(teacher, wanted, lambda t, node: trees[t].path(node))
 
 
-def _path_block(teacher: Teacher, trees: Sequence[TokenTree], chunk: list[tuple[int, int]]) -> RowBlock:
-    rows = teacher.rows([trees[t].path(node) for t, node in chunk])
-    index = np.asarray(chunk, dtype=np.int64)
-    check_rows(rows, len(chunk), teacher.vocab_size, type(teacher).__name__, index[:, 0])
-    return RowBlock(index[:, 0].copy(), index[:, 1].copy(), rows)
+def node_blocks(
+    teacher: Teacher, nodes: Iterable[tuple[int, int]], path: Callable[[int, int], tuple[int, ...]]
+) -> Iterator[RowBlock]:
+    """The rows of (tree, node) pairs through `teacher.rows`; path(tree, node): the ids down to a node, prompt first."""
+    size = min(MAX_PATHS, rows_per_block(teacher.vocab_size))
+    coming = iter(nodes)
+    while chunk := list(islice(coming, size)):
+        rows = teacher.rows([path(t, node) for t, node in chunk])
+        index = np.asarray(chunk, dtype=np.int64)
+        check_rows(rows, len(chunk), teacher.vocab_size, type(teacher).__name__, index[:, 0])
+        yield RowBlock(index[:, 0].copy(), index[:, 1].copy(), rows)
 
 
 def stream_rows(teacher: Teacher, trees: Sequence[TokenTree]) -> Iterator[RowBlock]:

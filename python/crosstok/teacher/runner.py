@@ -6,14 +6,15 @@ No checks of ids and no choice between the ways here: hf.py does that, probe.py 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from crosstok.ragged import IntArray
-from crosstok.teacher.packed import MaskRule, Pack, ancestor_mask, batches, blocks, build_pack, common_prefix
+from crosstok.teacher.packed import MaskRule, Pack, ancestor_mask, blocks, packs
 from crosstok.teacher.protocol import RowBlock, TokenTree, check_rows, rows_per_block
 
 # Columns of one forward: about 512 keep matrix products efficient and the mask small (512 x keys).
@@ -77,38 +78,52 @@ class Runner:
         prompt shared by many texts is read once. Raises TeacherError for NaN and +inf.
         """
         cache: Any = None
-        before: tuple[int, ...] = ()
-        # Equal prompts in one run are read once, and runs follow each other with prompts that begin alike.
-        order = sorted(which, key=lambda index: (trees[index].prompt, len(trees[index])))
-        for run in batches(trees, order, self.batch_tokens):
-            pack = build_pack(trees, run)
-            # The last token of the prompt is read again: its row is the root's.
-            kept = min(common_prefix(before, pack.prompt), len(pack.prompt) - 1)
-            cache, before = _cropped(cache, kept), pack.prompt
-            yield from self._run_pack(pack, cache, kept)
+        for pack, shared in packs(trees, which, self.batch_tokens):
+            cache = _cropped(cache, shared)
+            yield from self.run_pack(pack, cache, shared)
 
-    def _run_pack(self, pack: Pack, cache: Any, start: int) -> Iterator[RowBlock]:
-        """The rows of a pack of which `cache` holds the columns before `start`."""
+    def run_pack(self, pack: Pack, cache: Any, start: int) -> Iterator[RowBlock]:
+        """The rows of a pack of which `cache` holds the columns before `start`, and afterwards all."""
         ids, depth, end = (torch.from_numpy(x).to(self.device) for x in (pack.ids, pack.depth, pack.end))
         for lo, hi in blocks(pack, start, self.block_columns, self.max_rows):
             first, last = np.searchsorted(pack.row_col, [lo, hi]).tolist()
             rows = slice(first, last)
             columns, at, inverse = np.unique(pack.row_col[rows], return_index=True, return_inverse=True)
-            inputs: dict[str, Any] = {
-                "input_ids": ids[None, lo:hi],
-                "position_ids": depth[None, lo:hi],
-                "attention_mask": self._masks(end, depth, lo, hi),
-                "past_key_values": cache,
-                "use_cache": True,
-            }
+            mask = partial(ancestor_mask, end, depth, lo, hi, self.dtype)
             # Within a prompt nothing is read, but a model may not like an empty selection.
-            logits = self._forward(inputs, columns - lo if columns.size else np.zeros(1, dtype=np.int64))
+            keep = columns - lo if columns.size else np.zeros(1, dtype=np.int64)
+            logits = self.step(ids[lo:hi], depth[lo:hi], mask, cache, keep)
             if columns.size:
                 check_rows(logits, columns.size, self.vocab_size, self.name, pack.row_tree[rows][at])
-                yield from self._pieces(pack.row_tree[rows], pack.row_node[rows], logits, inverse)
+                yield from self.pieces(pack.row_tree[rows], pack.row_node[rows], logits, inverse)
             del logits  # or the next forward's would come on top of them
 
-    def _pieces(
+    def step(
+        self,
+        ids: torch.Tensor,
+        depth: torch.Tensor,
+        mask: Callable[[int | None], torch.Tensor],
+        cache: Any,
+        keep: IntArray,
+    ) -> torch.Tensor:
+        """Logits [len(keep), vocab_size] at the columns `keep` of those that this forward adds to `cache`.
+
+        ids, depth: int64 [columns]. mask: a window (or None) to the columns' additive mask against all columns.
+        """
+        window = self.rule.window
+        masks: Any = mask(window)
+        if self.rule.per_layer:  # transformers' dict of masks where layers differ
+            masks = {"full_attention": mask(None), "sliding_attention": masks}
+        inputs: dict[str, Any] = {
+            "input_ids": ids[None],
+            "position_ids": depth[None],
+            "attention_mask": masks,
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        return self._forward(inputs, keep)
+
+    def pieces(
         self, tree: IntArray, node: IntArray, logits: torch.Tensor, inverse: IntArray
     ) -> Iterator[RowBlock]:
         """Blocks of at most BLOCK_BYTES; entry i reads row inverse[i] (non-decreasing) of `logits`."""
@@ -120,14 +135,6 @@ class Runner:
             if part.size != high - low:  # roots of several trees read one column
                 rows = rows[torch.from_numpy(part - low).to(rows.device)]
             yield RowBlock(tree[lo : lo + step], node[lo : lo + step], rows)
-
-    def _masks(self, end: torch.Tensor, depth: torch.Tensor, lo: int, hi: int) -> Any:
-        """One additive mask, or transformers' dict of masks where layers differ."""
-        window = self.rule.window
-        mask = ancestor_mask(end, depth, lo, hi, self.dtype, window)
-        if not self.rule.per_layer:
-            return mask
-        return {"full_attention": ancestor_mask(end, depth, lo, hi, self.dtype), "sliding_attention": mask}
 
     def chain_blocks(self, trees: Sequence[TokenTree], which: Sequence[int]) -> Iterator[RowBlock]:
         """The same rows without packing: one plain forward a leaf, read where no earlier leaf's path went."""
@@ -141,7 +148,7 @@ class Runner:
                     logits = self._plain(path, offset + lo, offset + lo + part.size)
                     owner = np.full_like(part, index)
                     check_rows(logits, part.size, self.vocab_size, self.name, owner)
-                    yield from self._pieces(owner, part, logits, np.arange(part.size))
+                    yield from self.pieces(owner, part, logits, np.arange(part.size))
 
 
 def chains(tree: TokenTree) -> Iterator[IntArray]:

@@ -13,7 +13,7 @@ would spell four characters, those of 🙂 eighteen.
 """
 
 from .alphabets import ACUTE, CEDILLA
-from .kinds import KINDS, make_toy
+from .kinds import KINDS, alphabet_of, make_toy
 from .merges import MAX_TOKEN_CHARS
 from .reading import (
     Spec,
@@ -57,6 +57,7 @@ __all__ = [
     "Spec",
     "Toy",
     "added_token",
+    "alphabet_of",
     "bare_spec",
     "byte_alphabet",
     "byte_level",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
-from .alphabets import MARKED, byte_pieces
+from .alphabets import MARKED, Alphabet, byte_pieces
 from .byte_kinds import some_byte_pretokenizer
 from .merges import MAX_TOKEN_CHARS, add_merges
 from .reading import Spec, is_byte_level
@@ -12,14 +13,14 @@ from .toy import Toy, finish
 from .writing import added_token, bare_spec, replace, split_after_spaces
 
 
-def added(rng: random.Random) -> Toy:
+def added(rng: random.Random, given: Alphabet = None) -> Toy:
     """Non-special added tokens, nested and overlapping, and special ones that overlap them.
 
     Hugging Face finds special tokens in the text even where it is told to leave them alone, and only then
     skips them: a special token can hide a non-special one that starts later inside it or that is its
     beginning.
     """
-    spec, chars = _without_added(rng)
+    spec, chars = _without_added(list(rng.choice(MARKED) if given is None else given), rng)
     add_merges(spec, chars, rng, rng.randint(3, 8))
     contents = _contents(spec, chars)
     rng.shuffle(contents)
@@ -33,9 +34,8 @@ def added(rng: random.Random) -> Toy:
     return finish("added", spec, chars, rng, 2)
 
 
-def _without_added(rng: random.Random) -> tuple[Spec, list[str]]:
+def _without_added(chars: list[str], rng: random.Random) -> tuple[Spec, list[str]]:
     """A byte-level or SentencePiece-style spec without merges, and the closed list of its characters."""
-    chars = list(rng.choice(MARKED))
     if rng.random() < 0.6:
         pieces, chars = byte_pieces(chars, rng, drop=0.1)
         normalizer = {"type": "NFC"} if rng.random() < 0.2 else None
@@ -50,6 +50,13 @@ def _contents(spec: Spec, chars: list[str]) -> list[str]:
     contents = ["<a>", "<a>b", "b<", "ab", "aa", "aba", ">b", "a>", "ba", "éa", "a1", "1", "bb"]
     if is_byte_level(spec):
         contents += [" a", "a ", "  "]
+    if len(set(chars) & set("<a>b")) < 2:  # an alphabet made for others
+        solid = [char for char in chars if is_byte_level(spec) or char != " "]
+        contents += sorted({"".join(pair) for pair in itertools.product(solid, repeat=2)} - set(contents))
+    # In a byte-level vocabulary the string "a½" stands for other bytes, and two meanings cannot share an id.
+    taken = {piece for piece in spec["model"]["vocab"] if is_byte_level(spec) and not piece.isascii()}
     return [
-        content for content in contents if set(content) <= set(chars) and len(content) <= MAX_TOKEN_CHARS + 1
+        content
+        for content in contents
+        if set(content) <= set(chars) and len(content) <= MAX_TOKEN_CHARS + 1 and content not in taken
     ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .reading import byte_alphabet, spellable
+
+Alphabet = Sequence[str] | None
+"""The characters that a toy must be made over; None: it draws its own."""
 
 CEDILLA, ACUTE = "\u0327", "\u0301"
 
@@ -99,8 +102,10 @@ def byte_pieces(chars: Iterable[str], rng: random.Random, drop: float = 0.2) -> 
     return [alphabet[byte] for byte in sorted(pool)], closed
 
 
-def draw(pool: tuple[tuple[str, ...], ...], rng: random.Random) -> list[str]:
-    """An alphabet, sometimes with one more character; never more than five once closed."""
+def draw(pool: tuple[tuple[str, ...], ...], rng: random.Random, given: Alphabet = None) -> list[str]:
+    """An alphabet, sometimes with one more character; never more than five once closed. Or the given one."""
+    if given is not None:
+        return list(given)
     while True:
         chars = list(rng.choice(pool))
         if rng.random() < 0.3:

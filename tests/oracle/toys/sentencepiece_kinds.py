@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import random
 
-from .alphabets import SPACED
+from .alphabets import SPACED, Alphabet
 from .merges import add_derivations, add_merges
 from .reading import Spec, spellable
 from .toy import Toy, finish
 from .writing import bare_spec, metaspace, prepend, replace, split_after_spaces
 
 
-def sentencepiece(rng: random.Random) -> Toy:
+def sentencepiece(rng: random.Random, given: Alphabet = None) -> Toy:
     """Pieces are characters; what has none is unknown."""
-    return _sentencepiece("sentencepiece", rng, fallback=False)
+    return _sentencepiece("sentencepiece", rng, given, fallback=False)
 
 
-def sentencepiece_fallback(rng: random.Random) -> Toy:
+def sentencepiece_fallback(rng: random.Random, given: Alphabet = None) -> Toy:
     """A character without piece is spelled by `<0xXX>` tokens."""
-    return _sentencepiece("sentencepiece_fallback", rng, fallback=True)
+    return _sentencepiece("sentencepiece_fallback", rng, given, fallback=True)
 
 
-def _sentencepiece(kind: str, rng: random.Random, fallback: bool) -> Toy:
-    pieces, chars = _pieces(rng, fallback)
+def _sentencepiece(kind: str, rng: random.Random, given: Alphabet, fallback: bool) -> Toy:
+    pieces, chars = _pieces(list(rng.choice(SPACED) if given is None else given), rng, fallback)
     normalizer, pre_tokenizer = _spaces(rng)
     model = {"unk_token": "<unk>", "fuse_unk": rng.random() < 0.7, "byte_fallback": fallback}
     spec = bare_spec(pieces, pre_tokenizer, normalizer, **model)
@@ -32,11 +32,12 @@ def _sentencepiece(kind: str, rng: random.Random, fallback: bool) -> Toy:
     return finish(kind, spec, chars, rng, 1)
 
 
-def _pieces(rng: random.Random, fallback: bool) -> tuple[list[str], list[str]]:
+def _pieces(wanted: list[str], rng: random.Random, fallback: bool) -> tuple[list[str], list[str]]:
     """The vocabulary before any merge, and the closed list of characters."""
-    wanted = list(rng.choice(SPACED))
     optional = [char for char in wanted if char != " "]
     missing = {char for char in optional if rng.random() < (0.6 if fallback and char > "z" else 0.15)}
+    if len(missing) == len(wanted):  # an alphabet without the space
+        missing.discard(wanted[0])
     bytes_: set[int] = set()
     if fallback:
         missing = missing or {optional[-1]}

@@ -1,0 +1,181 @@
+//! Decisions in the general regime: what a teacher prefix says about a student prefix (docs/mathematics.md, section 10).
+//!
+//! [`side`] numbers the canonical prefixes of each tokenizer, [`context`] follows all student readings of a text, [`kinds`]
+//! decides for a whole vocabulary at once from the student's side alone, and [`joint`] exactly, from both sides. [`texts`] knows
+//! which texts the student cannot read.
+
+pub mod context;
+pub mod joint;
+pub mod kinds;
+pub mod next;
+pub mod side;
+mod texts;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::error::Result;
+use crate::shared::SharedTokenizer;
+use crate::sync::Cache;
+use context::{Contexts, OUTSIDE, Verdict};
+use joint::{Joint, Sides};
+use kinds::{Kind, Run, Walk};
+use side::{Item, Side, States};
+use texts::Texts;
+
+/// About the memory of all sets of caches that are kept for later calls; one that does not fit is forgotten.
+const KEPT_BYTES: usize = 512 << 20;
+
+/// A teacher and a student, and everything found out about them. All methods may be called from several threads.
+#[derive(Debug)]
+pub struct Decisions {
+    pub teacher: Side,
+    pub student: Side,
+    texts: Texts,
+    free: Cache<Vec<Work>>,
+}
+
+/// Caches, lent to one call at a time, so that no lock is held while deciding. Numbers mean nothing to another one.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Of the teacher.
+    pub states: States,
+    /// Of the student.
+    pub contexts: Contexts,
+    kinds: FxHashMap<(u32, u32, u32, bool), Arc<[Run]>>,
+    broad: FxHashMap<(u32, u32), Arc<[Run]>>,
+    runs: usize,
+    joint: Joint,
+}
+
+impl Decisions {
+    /// Fails where one of the two cannot be decided about.
+    pub fn new(teacher: &SharedTokenizer, student: &SharedTokenizer) -> Result<Self> {
+        let (teacher, student) = (Side::new(teacher)?, Side::new(student)?);
+        let texts = Texts::new(&teacher, &student.tables.canonical.tokenizer);
+        Ok(Self { teacher, student, texts, free: Cache::default() })
+    }
+
+    /// Runs `call` with caches that nobody else has.
+    pub fn with<R>(&self, call: impl FnOnce(&mut Work) -> R) -> R {
+        let mut work = self.free.with(Vec::pop).flatten().unwrap_or_default();
+        let result = call(&mut work);
+        self.free.with(|free| {
+            if free.iter().map(Work::size).sum::<usize>() + work.size() < KEPT_BYTES {
+                free.push(work);
+            }
+        });
+        result
+    }
+}
+
+impl Work {
+    /// The kinds of the canonical tokens after a teacher prefix, below a node of the trie, for the context at the end of its
+    /// path: in a `whole` row those that are not in, else those that are not out.
+    pub fn kinds(&mut self, shared: &Decisions, state: u32, context: u32, at: u32, whole: bool) -> Arc<[Run]> {
+        let key = (state, context, at, whole);
+        if let Some(known) = self.kinds.get(&key) {
+            return Arc::clone(known);
+        }
+        let node = shared.teacher.trie.node(at);
+        let runs = if whole || node.last - node.first <= kinds::FEW {
+            self.walk(shared, Some(state), context, at, whole)
+        } else {
+            self.broad(shared, state, context, at)
+        };
+        self.kinds.insert(key, Arc::clone(&runs));
+        runs
+    }
+
+    fn walk(&mut self, shared: &Decisions, state: Option<u32>, context: u32, at: u32, whole: bool) -> Arc<[Run]> {
+        let mut walk = Walk {
+            contexts: &mut self.contexts,
+            states: &mut self.states,
+            student: &shared.student,
+            teacher: &shared.teacher,
+            texts: &shared.texts,
+            state,
+            unlisted: if whole { Kind::In } else { Kind::Out },
+        };
+        let runs = walk.runs(context, at);
+        self.runs += runs.len();
+        runs
+    }
+
+    /// The kinds of many tokens: of all, canonical or not, which prefixes share; then of those after which this prefix's text
+    /// cannot end.
+    fn broad(&mut self, shared: &Decisions, state: u32, context: u32, at: u32) -> Arc<[Run]> {
+        let all = match self.broad.get(&(context, at)) {
+            Some(known) => Arc::clone(known),
+            None => self.walk(shared, None, context, at, false),
+        };
+        self.broad.insert((context, at), Arc::clone(&all));
+        if shared.texts.all {
+            return all;
+        }
+        let open = shared.teacher.tables.masks.perhaps_open(self.states.get(state));
+        let mut runs = Vec::with_capacity(all.len());
+        for &Run { mut first, last, kind } in all.iter() {
+            for place in open.ones(first as usize, last as usize).filter(|_| kind == Kind::In) {
+                let place = place as u32;
+                let after = self.states.push(&shared.teacher, state, shared.teacher.token(place));
+                if after.is_some_and(|after| !self.states.complete(after)) {
+                    runs.extend((first < place).then_some(Run { first, last: place, kind }));
+                    runs.push(Run { first: place, last: place + 1, kind: Kind::Likely });
+                    first = place + 1;
+                }
+            }
+            runs.extend((first < last).then_some(Run { first, last, kind }));
+        }
+        if runs.len() == all.len() {
+            return all;
+        }
+        self.runs += runs.len();
+        runs.into()
+    }
+
+    /// What a teacher prefix says about the student prefix of a context at its end, exactly. `Open` also where the search for
+    /// a text was given up.
+    pub fn decide(&mut self, shared: &Decisions, state: u32, context: u32) -> Verdict {
+        let verdict = self.contexts.verdict(context);
+        if verdict == Verdict::Out || (verdict == Verdict::In && shared.texts.all) {
+            return verdict;
+        }
+        match self.some_text(shared, state, context, false) {
+            Some(false) => Verdict::Out,
+            found => match self.some_text(shared, state, context, true) {
+                Some(false) if found.is_some() || shared.texts.all => Verdict::In,
+                _ => Verdict::Open,
+            },
+        }
+    }
+
+    /// Whether the teacher prefix has a text whose student reading is one of those `outside` the student prefix, or not.
+    fn some_text(&mut self, shared: &Decisions, state: u32, context: u32, outside: bool) -> Option<bool> {
+        let here = Item { state, at: crate::trie::Trie::ROOT, label: 0 };
+        let items: Vec<Item> =
+            self.contexts.items(context).iter().filter(|item| (item.label == OUTSIDE) == outside).copied().collect();
+        let mut sides = Sides {
+            teacher: (&shared.teacher, &mut self.states),
+            student: (&shared.student, &mut self.contexts.states),
+        };
+        let mut all = Some(false);
+        for item in items {
+            match self.joint.feasible(&mut sides, here, item) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => all = None,
+            }
+        }
+        all
+    }
+
+    fn size(&self) -> usize {
+        self.states.size()
+            + self.contexts.size()
+            + self.joint.size()
+            + (self.kinds.len() + self.broad.len()) * 48
+            + self.runs * 12
+    }
+}

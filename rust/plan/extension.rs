@@ -1,0 +1,210 @@
+//! Longer teacher prefixes for a plan: what is undecided is split by one more row each.
+
+use super::Plan;
+use super::frontier::{Grower, Part, Settled, Target, Whole};
+use super::line::Line;
+use crate::decide::Work;
+use crate::decide::context::{OUTSIDE, Verdict};
+use crate::error::{Error, Result};
+use crate::parallel::map_blocks;
+use crate::trie::Trie;
+
+/// Nodes that were added to a plan, all of whose rows are whole; see [`Plan`] for the arrays.
+#[derive(Debug, Default)]
+pub struct Extension {
+    /// The number of the first.
+    pub first: usize,
+    pub node_token: Vec<i64>,
+    pub node_parent: Vec<i64>,
+    pub node_text: Vec<i64>,
+    pub node_depth: Vec<i64>,
+    pub node_complete: Vec<bool>,
+    pub range_node: Vec<i64>,
+    pub range_first: Vec<i64>,
+    pub range_last: Vec<i64>,
+    pub range_depth: Vec<i64>,
+    pub range_kind: Vec<i8>,
+    pub whole_node: Vec<i64>,
+    pub whole_depth: Vec<i64>,
+    pub whole_end: Vec<bool>,
+}
+
+/// A teacher prefix of a text: its bytes, and the state of all but its last token.
+struct Prefix {
+    text: usize,
+    bytes: Vec<u8>,
+    before: usize,
+    token: u32,
+}
+
+/// What is found out about a new node.
+struct Found {
+    state: crate::canonical::State,
+    depth: usize,
+    wholes: Vec<Whole>,
+    parts: Vec<Part>,
+}
+
+impl Plan {
+    /// Adds the prefixes (node, token). Fails (plan) in the regimes without undecided prefixes, and (invalid) for nodes that the
+    /// plan does not have and tokens that are not canonical there.
+    pub fn extend(&mut self, nodes: &[i64], tokens: &[i64], threads: usize) -> Result<Extension> {
+        let first = self.states.len();
+        let prefixes = self.prefixes(nodes, tokens)?;
+        let found = map_blocks(prefixes.len(), 8, threads, |block| {
+            block.map(|i| self.look_at(&prefixes[i], first + i)).collect::<Result<Vec<_>>>()
+        });
+        let mut extension = Extension { first, ..Extension::default() };
+        for (prefix, found) in
+            prefixes.into_iter().zip(found.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten())
+        {
+            extension.add(&prefix, &found, self.canonical.complete(&found.state));
+            self.states.push(found.state);
+            if let Some(general) = &mut self.general {
+                general.added.push((prefix.before, prefix.token, prefix.text));
+            }
+        }
+        Ok(extension)
+    }
+
+    /// What the prefixes (node, token) say about s_1..s_depth of their texts, exactly: 1 in, 0 undecided, −1 out. Fails as
+    /// `extend` does.
+    pub fn decide(&self, nodes: &[i64], tokens: &[i64], depths: &[i64], threads: usize) -> Result<Vec<i8>> {
+        let prefixes = self.prefixes(nodes, tokens)?;
+        if depths.len() != prefixes.len() {
+            return Err(Error::Invalid(format!("{} depths for {} prefixes", depths.len(), prefixes.len())));
+        }
+        let decided = map_blocks(prefixes.len(), 8, threads, |block| {
+            block.map(|i| self.decide_one(&prefixes[i], depths[i])).collect::<Result<Vec<_>>>()
+        });
+        Ok(decided.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn prefixes(&self, nodes: &[i64], tokens: &[i64]) -> Result<Vec<Prefix>> {
+        if nodes.len() != tokens.len() {
+            return Err(Error::Invalid(format!("{} nodes for {} tokens", nodes.len(), tokens.len())));
+        }
+        nodes.iter().zip(tokens).map(|(&node, &token)| self.prefix(node, token)).collect()
+    }
+
+    fn prefix(&self, node: i64, token: i64) -> Result<Prefix> {
+        let before = usize::try_from(node).ok().filter(|&n| n < self.states.len());
+        let before = before.ok_or_else(|| Error::Invalid(format!("node {node} of {}", self.states.len())))?;
+        let token = u32::try_from(token).map_err(|_| Error::Invalid(format!("token {token} is out of range")))?;
+        let mut path = vec![token];
+        let mut at = before;
+        while let Some((parent, token)) = self.step_to(at) {
+            path.push(token);
+            at = parent;
+        }
+        let text = self.node_ptr.partition_point(|&first| first <= at as i64) - 1;
+        let bytes = path.iter().rev().flat_map(|&token| self.tokenizer.bytes.get(token)).copied().collect();
+        Ok(Prefix { text, bytes, before, token })
+    }
+
+    /// The parent of a node and the token between; none for a root.
+    pub(super) fn step_to(&self, node: usize) -> Option<(usize, u32)> {
+        let own = self.node_token.len();
+        if node >= own {
+            return self.general.as_ref().map(|general| (general.added[node - own].0, general.added[node - own].1));
+        }
+        let parent = usize::try_from(self.node_parent[node]).ok()?;
+        Some((parent, self.node_token[node] as u32))
+    }
+
+    pub(super) fn general(&self) -> Result<&super::general::General> {
+        self.general.as_ref().ok_or_else(|| Error::Plan("nothing is undecided in this regime".into()))
+    }
+
+    fn look_at(&self, prefix: &Prefix, number: usize) -> Result<Found> {
+        let general = self.general()?;
+        let line = &general.lines[prefix.text];
+        general.shared.with(|work| {
+            let state = self.number(work, prefix)?;
+            let mut found = Found {
+                state: work.states.get(state).clone(),
+                depth: reached(line, &prefix.bytes),
+                wholes: Vec::new(),
+                parts: Vec::new(),
+            };
+            let mut grower = Grower::new(&general.shared, work, line);
+            for depth in (1..=found.depth).rev() {
+                let context = follow(&mut grower, prefix, depth);
+                match grower.work.decide(&general.shared, state, context) {
+                    Verdict::In => break,
+                    Verdict::Out => {}
+                    Verdict::Open => {
+                        let end = grower.work.contexts.closing(context).is_some_and(|label| label != OUTSIDE);
+                        found.wholes.push(Whole { node: number, depth, end });
+                        let target = Target { node: number, depth, state, whole: true };
+                        grower.parts(&target, context, Trie::ROOT, &Settled::default(), &mut found.parts);
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    fn decide_one(&self, prefix: &Prefix, depth: i64) -> Result<i8> {
+        let general = self.general()?;
+        let line = &general.lines[prefix.text];
+        let depth = usize::try_from(depth).ok().filter(|&d| d < line.ends.len());
+        let depth =
+            depth.ok_or_else(|| Error::Invalid(format!("a depth beyond the {} student tokens", line.ids.len())))?;
+        general.shared.with(|work| {
+            let state = self.number(work, prefix)?;
+            let reaches = reached(line, &prefix.bytes);
+            if depth > reaches {
+                return Ok(if prefix.bytes.len() < line.ends[depth] { 0 } else { -1 });
+            }
+            let mut grower = Grower::new(&general.shared, work, line);
+            let context = follow(&mut grower, prefix, depth);
+            Ok(match grower.work.decide(&general.shared, state, context) {
+                Verdict::In => 1,
+                Verdict::Open => 0,
+                Verdict::Out => -1,
+            })
+        })
+    }
+
+    /// The number of a prefix's state.
+    fn number(&self, work: &mut Work, prefix: &Prefix) -> Result<u32> {
+        let side = &self.general()?.shared.teacher;
+        let before = work.states.number(side, self.states[prefix.before].clone());
+        let not = || Error::Invalid(format!("token {} is not canonical after node {}", prefix.token, prefix.before));
+        work.states.push(side, before, prefix.token).ok_or_else(not)
+    }
+}
+
+/// The largest i such that the bytes begin with those of s_1..s_i.
+fn reached(line: &Line, bytes: &[u8]) -> usize {
+    line.depth(line.bytes.iter().zip(bytes).take_while(|(a, b)| a == b).count())
+}
+
+/// The context at the end of a prefix's bytes, in question s_1..s_depth.
+fn follow(grower: &mut Grower<'_>, prefix: &Prefix, depth: usize) -> u32 {
+    let rest = &prefix.bytes[grower.line.ends[depth]..];
+    grower.work.contexts.feed_all(&grower.shared.student, grower.contexts[depth], rest)
+}
+
+impl Extension {
+    fn add(&mut self, prefix: &Prefix, found: &Found, complete: bool) {
+        self.node_token.push(i64::from(prefix.token));
+        self.node_parent.push(prefix.before as i64);
+        self.node_text.push(prefix.text as i64);
+        self.node_depth.push(found.depth as i64);
+        self.node_complete.push(complete);
+        for part in &found.parts {
+            self.range_node.push(part.node as i64);
+            self.range_first.push(i64::from(part.first));
+            self.range_last.push(i64::from(part.last));
+            self.range_depth.push(part.depth as i64);
+            self.range_kind.push(part.kind as i8);
+        }
+        for whole in &found.wholes {
+            self.whole_node.push(whole.node as i64);
+            self.whole_depth.push(whole.depth as i64);
+            self.whole_end.push(whole.end);
+        }
+    }
+}
