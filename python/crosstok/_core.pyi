@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "CoverBatch",
     "Extension",
+    "Following",
     "Pair",
     "Plan",
     "Tokenizer",
