@@ -1,10 +1,8 @@
 //! Explicit covers: for people, tests, and whoever wants index tensors instead of a plan.
 
+use super::Purpose;
 use super::tree::grow;
-use super::{Purpose, decided};
 use crate::error::{Error, Result};
-use crate::pair::{Pair, Regime};
-use crate::parallel::map_blocks;
 use crate::spelling::Tables;
 
 /// Relative covers of every prefix of several student sequences, flat.
@@ -31,40 +29,6 @@ pub(super) type Cover = (i64, i64, i8);
 
 const PURPOSE: Purpose = Purpose { start: false, every_node: false, end_rows: false };
 
-/// Lists the covers of one text, given its ids and the id that ends it.
-type ListOne<'a> = dyn Fn(&[u32], Option<u32>) -> Result<Covers> + Sync + 'a;
-
-/// Covers of the prefixes of student sequences. A last id that ends a text asks for complete texts. In the general regime
-/// these are the byte covers that are not out. Fails (plan) where there are more than `max_covers` in all.
-pub fn enumerate(pair: &Pair, texts: &[Vec<u32>], max_covers: Option<usize>, threads: usize) -> Result<Covers> {
-    let list_one: Box<ListOne<'_>> = if pair.regime() == Regime::General {
-        let shared = pair.decisions()?;
-        Box::new(move |ids, end| decided::list(pair, &shared, ids, end, max_covers))
-    } else {
-        let tables = pair.tables()?;
-        Box::new(move |ids, end| list(&tables, ids, end, max_covers))
-    };
-    let eos = |id: &u32| pair.student_eos.contains(id);
-    let parts = map_blocks(texts.len(), 1, threads, |block| {
-        block
-            .map(|t| {
-                let ended = texts[t].last().is_some_and(eos);
-                let ids = &texts[t][..texts[t].len() - usize::from(ended)];
-                let end = ended.then(|| pair.teacher_eos[0]);
-                list_one(ids, end)
-            })
-            .collect::<Result<Vec<_>>>()
-    });
-    let mut all = Covers { position_ptr: vec![0], text_ptr: vec![0], ..Covers::default() };
-    for part in parts {
-        part?.into_iter().for_each(|covers| all.append(covers));
-        if max_covers.is_some_and(|max| all.cover_node.len() > max) {
-            return Err(too_many(max_covers));
-        }
-    }
-    Ok(all)
-}
-
 /// Every byte cover of `prefix`, as id sequences.
 pub fn enumerate_bytes(tables: &Tables, prefix: &[u8]) -> Result<Vec<Vec<i64>>> {
     let ids: Vec<u32> = prefix.iter().map(|&b| u32::from(b)).collect();
@@ -78,7 +42,7 @@ pub(super) fn too_many(max: Option<usize>) -> Error {
     Error::Plan(format!("more than max_covers = {} covers", max.unwrap_or(usize::MAX)))
 }
 
-fn list(tables: &Tables, ids: &[u32], end: Option<u32>, max: Option<usize>) -> Result<Covers> {
+pub(super) fn list(tables: &Tables, ids: &[u32], end: Option<u32>, max: Option<usize>) -> Result<Covers> {
     let tree = grow(tables, ids, Purpose { end_rows: end.is_some(), ..PURPOSE });
     let positions = ids.len() + 1 + usize::from(end.is_some());
     let mut at_position: Vec<Vec<Cover>> = vec![Vec::new(); positions];
@@ -125,7 +89,7 @@ impl Covers {
         covers
     }
 
-    fn append(&mut self, other: Self) {
+    pub(super) fn append(&mut self, other: Self) {
         let (nodes, covers) = (self.node_token.len() as i64, self.cover_node.len() as i64);
         let positions = self.position_ptr.len() as i64 - 1;
         self.node_token.extend(other.node_token);

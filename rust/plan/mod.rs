@@ -7,6 +7,7 @@
 
 mod covers;
 mod decided;
+mod enumerate;
 mod extension;
 mod frontier;
 mod general;
@@ -16,7 +17,8 @@ mod tree;
 
 use std::sync::Arc;
 
-pub use covers::{Covers, enumerate, enumerate_bytes};
+pub use covers::{Covers, enumerate_bytes};
+pub use enumerate::enumerate;
 pub use extension::Extension;
 pub use next::Following;
 
