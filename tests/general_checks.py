@@ -116,15 +116,20 @@ def check_exact(sample: Sample, mode: str, score: Any, ended: bool = True) -> No
 
 
 def check_total(sample: Sample, mode: str, score: Any) -> None:
-    """The ended text has q(τ(x))·q(end), whatever the student; the labels' logarithms add up to it."""
+    """The ended text has q(τ(x))·q(end), whatever the student, and whatever the bounds of its parts are."""
     tau = sample.brute.teacher.encode(sample.text)
     assert tau is not None
     total = sample.truths[mode].q(tau, True)
     assert score.prefix_lower[-1] == score.prefix_upper[-1], mode
     equal(score.prefix_lower[-1], (total, total), f"{mode}, total", scale=total)
+
+
+def check_sum(sample: Sample, mode: str, score: Any) -> None:
+    """Tolerance 0: the labels' logarithms add up to the total. (Estimates need not: each is kept in its bounds.)"""
     if np.isfinite(score.logprobs).all():
+        total = sample.truths[mode].probability(sample.ids, True)
         added = float(score.logprobs.sum())
-        equal(added, (total, total), f"{mode}, sum of labels", scale=total * len(score.logprobs))
+        equal(added, total, f"{mode}, sum of labels", scale=total[1] * len(score.logprobs))
 
 
 def check_nested(scores: Sequence[Any], what: str) -> None:

@@ -22,6 +22,7 @@ from general_checks import (
     check_nested,
     check_next,
     check_score,
+    check_sum,
     check_total,
     check_widths,
     failures,
@@ -87,6 +88,7 @@ def test_bounds_shrink_to_the_truth(drawn: tuple[Sample, ...], tally: Tally) -> 
             check_nested(scores, mode)
             check_exact(sample, mode, scores[-1])
             check_total(sample, mode, scores[-1])
+            check_sum(sample, mode, scores[-1])
             first, last = (np.exp(score.upper) - np.exp(score.lower) for score in (scores[0], scores[1]))
             tally["labels that one row tightens"] += int((last < first - TOLERANCE).sum())
 

@@ -70,6 +70,9 @@ def test_dummy_prefix_of_the_student_alone() -> None:
     assert student.encode("a", start=True).tolist() == [2, 1]
     found = _prefixes(pair, "a", [0.5, 0.3, 0.2], None, "renormalize")
     assert found == pytest.approx([0.5, 0.5, 0.1])
+    scorer = ct.Scorer(ct.TableTeacher(lambda ids: np.log([0.5, 0.3, 0.2])), pair)
+    assert np.exp(scorer.next_token([]).logprobs.numpy()) == pytest.approx([0, 0, 0.5, 0.2])
+    assert np.exp(scorer.next_token([2]).logprobs.numpy()) == pytest.approx([0, 1, 0, 0])
 
 
 def test_a_student_token_over_two_teacher_tokens() -> None:

@@ -31,8 +31,10 @@ def score_of(
     before, after = slice(start, start + len(ids)), slice(start + 1, start + 1 + len(ids))
     both = slice(before.start, after.stop)
     if prefixes.bounded:
-        bounds = prefixes.lower[both], prefixes.estimate[both], prefixes.upper[both]
-        logprobs, lower, upper = conditionals(*bounds)
+        low, high = prefixes.lower[both], prefixes.upper[both]
+        # Values that never rise, as the bounds: each label's lies between its bounds, and their sum is the total.
+        value = np.clip(np.minimum.accumulate(np.maximum(prefixes.estimate[both], low)), low, high)
+        logprobs, lower, upper = conditionals(low, value, high)
     else:
         logprobs = lower = upper = _differences(prefixes.estimate[after], prefixes.estimate[before])
     return Score(

@@ -114,6 +114,8 @@ impl Unread<'_> {
         let stripped = (normalizer.strip_left || normalizer.strip_right) && c.is_whitespace();
         let composed = normalizer.nfc && !self.teacher.normalizer.nfc && !nfc::starts_afresh(c);
         let marker = self.student.symbols.marker() == Some(c);
-        !stripped && !composed && !marker && spells(self.student, c)
+        // In front of a text, a space of its own cannot be told from the dummy prefix.
+        let doubled = self.student.dummy == Some(Dummy::UnlessSpace) && c == ' ';
+        !stripped && !composed && !marker && !doubled && spells(self.student, c)
     }
 }
