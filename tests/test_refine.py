@@ -264,5 +264,3 @@ def test_what_a_scorer_refuses_in_the_general_regime(demo: tuple[Any, Any]) -> N
     scorer = ct.Scorer(teacher, pair)
     with pytest.raises(ct.PlanError, match="general regime"):
         scorer.iter_distributions(["Return"])
-    with pytest.raises(ct.PlanError, match="general regime"):
-        scorer.next_token([])
