@@ -24,6 +24,15 @@ impl Bits {
         Self { words: vec![0; len.div_ceil(64)], len }
     }
 
+    /// The set of all numbers below `len`.
+    pub fn full(len: usize) -> Self {
+        let mut all = Self { words: vec![u64::MAX; len.div_ceil(64)], len };
+        if let Some(last) = all.words.last_mut().filter(|_| !len.is_multiple_of(64)) {
+            *last = (1 << (len % 64)) - 1;
+        }
+        all
+    }
+
     /// The bound on its members (not their number).
     pub fn len(&self) -> usize {
         self.len

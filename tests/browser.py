@@ -22,6 +22,8 @@ Bytes = npt.NDArray[np.uint8]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run")
+# A sandboxed frame would otherwise be drawn by a process of its own, which a screenshot does not wait for.
+ONE_PROCESS = "--disable-features=IsolateSandboxedIframes"
 LOG = ("--enable-logging=stderr", "--v=0")
 
 
@@ -82,7 +84,7 @@ class Browser:
         path = self.folder / "page.html"
         path.write_text(source, encoding="utf-8")
         profile = f"--user-data-dir={self.folder / 'profile'}"
-        command = [self.program, *SWITCHES, *LOG, profile, *switches, path.as_uri()]
+        command = [self.program, *SWITCHES, ONE_PROCESS, *LOG, profile, *switches, path.as_uri()]
         run = subprocess.run(command, capture_output=True, timeout=120)
         log = run.stderr.decode(errors="replace")
         assert run.returncode == 0, log[-2000:]

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,35 @@ from commands import child, command, finish, many_rows, run, write
 KILLS = 10
 # Longer than anything here takes on a busy machine.
 SECONDS = 120.0
+
+Start = Callable[[list[str], Path], Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let children begin with Python's own handler of SIGINT.
+
+    Where this process ignores it, as a background job does, the fork server would too, and with it all its children.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start commands in processes of their own; those that a failed test leaves, stopped ones too, are killed."""
+    started: list[Any] = []
+
+    def begin(arguments: list[str], log: Path) -> Any:
+        started.append(child(arguments, log))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.join()
+        process.close()
 
 
 def wait(process: Any, ready: Callable[[], bool]) -> None:
@@ -36,18 +65,17 @@ def end(process: Any) -> int:
     process.join(SECONDS)
     status = process.exitcode
     assert status is not None, "the process does not end"
-    process.close()
     return int(status)
 
 
-def test_ten_kills_change_no_byte(tmp_path: Path) -> None:
+def test_ten_kills_change_no_byte(tmp_path: Path, start: Start) -> None:
     draw = random.Random(20)
     once, often = tmp_path / "once", tmp_path / "often"
     rows = many_rows(200, seed=1)
     for folder in (once, often):
         folder.mkdir()
         write(folder / "in.jsonl", *rows)
-    assert end(child(command(once), once / "log")) == 0, (once / "log").read_text()
+    assert end(start(command(once), once / "log")) == 0, (once / "log").read_text()
     whole, output = (once / "out.jsonl").read_bytes(), often / "out.jsonl"
 
     def size() -> int:
@@ -55,7 +83,7 @@ def test_ten_kills_change_no_byte(tmp_path: Path) -> None:
 
     sizes = [0]
     for kill in range(KILLS):
-        process = child(command(often), often / "log")
+        process = start(command(often), often / "log")
         # Two of them while the model is loaded or shortly before or after: nothing may have been written yet.
         if kill not in (0, 5):
             before = size()
@@ -66,17 +94,19 @@ def test_ten_kills_change_no_byte(tmp_path: Path) -> None:
         sizes.append(size())
     assert sizes[-1] < len(whole), "the kills came too late to matter"
     assert len(set(sizes)) > KILLS // 2, "the kills came too early to matter"
-    assert end(child(command(often), often / "log")) == 0, (often / "log").read_text()
+    assert end(start(command(often), often / "log")) == 0, (often / "log").read_text()
     assert output.read_bytes() == whole
     assert [json.loads(line)["index"] for line in output.read_text().splitlines()] == list(range(200))
     summaries = [finish(folder).stderr.split("seconds")[0].split("complete")[1] for folder in (once, often)]
     assert summaries[0] == summaries[1]
 
 
-def test_an_interrupt_leaves_whole_lines_and_other_processes_are_kept_off(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_whole_lines_and_other_processes_are_kept_off(
+    tmp_path: Path, start: Start
+) -> None:
     write(tmp_path / "in.jsonl", *many_rows(100, seed=2))
     output, log = tmp_path / "out.jsonl", tmp_path / "log"
-    process = child(command(tmp_path), log)
+    process = start(command(tmp_path), log)
     wait(process, lambda: output.exists() and output.stat().st_size > 0)
     os.kill(process.pid or 0, signal.SIGSTOP)
     result = run(*command(tmp_path))
@@ -90,6 +120,6 @@ def test_an_interrupt_leaves_whole_lines_and_other_processes_are_kept_off(tmp_pa
     assert [json.loads(line)["index"] for line in lines] == list(range(len(lines)))
     assert all(line.endswith(b"\n") for line in lines)
     assert 0 < len(lines) < 100
-    assert end(child(command(tmp_path), log)) == 0, log.read_text()
+    assert end(start(command(tmp_path), log)) == 0, log.read_text()
     assert output.read_bytes().startswith(b"".join(lines))
     assert len(output.read_bytes().splitlines()) == 100

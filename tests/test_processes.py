@@ -96,21 +96,24 @@ def test_threads_that_share_a_pair_agree() -> None:
 
 def test_ctrl_c_ends_a_stream_of_scores() -> None:
     pytest.importorskip("transformers")
+    # A child of a background job begins with SIGINT ignored, and Python leaves that as it is.
     script = """
-        import itertools
+        import itertools, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         import crosstok as ct
         tok = ct.Tokenizer.from_pretrained(DEMO)
         scorer = ct.Scorer(ct.HFTeacher(DEMO, device="cpu"), ct.Pair(tok, tok.first_merges(150)))
         for score in scorer.iter_scores(itertools.cycle(["Return a copy of the string.", "x = 1"])):
             print("scored", flush=True)
     """
-    process = subprocess.Popen(python(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None and process.stdout.readline() == "scored\n"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(python(script), stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "scored\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in errors
 
 

@@ -120,8 +120,8 @@ class FakePlan:
             row[:] = [t > 0 and self.worlds[text].canonical(e, t) for t in range(width)]
         return out
 
-    def decide(self, node: Any, token: Any, depth: Any, num_threads: int) -> Any:
-        """As `Plan.decide`."""
+    def decide(self, node: Any, token: Any, depth: Any, quick: bool = False, num_threads: int = 0) -> Any:
+        """As `Plan.decide`; the quick way finds out what it does not know slowly."""
         at = [(*self.paths[n], t) for n, t in zip(node.tolist(), token.tolist(), strict=True)]
         found = zip(at, depth.tolist(), strict=True)
         return np.array([self.worlds[text].decide((*e, t), i) for (text, e, t), i in found], dtype=np.int8)

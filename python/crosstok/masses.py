@@ -25,6 +25,9 @@ _LOG_THIN_ROW = float(np.log(1e-6))
 # What is left of a row is the row less what is listed; below this share of the row it is summed entry by entry, since
 # the difference has an error of some 1e-15 of the row.
 _SMALL_REST = 1e-6
+# Ranges of more tokens than this are summed by running sums over the row, which take about this much memory at a time.
+_LONG = 64
+RUNNING_BYTES = 16 << 20
 
 
 @dataclass(eq=False)
@@ -227,11 +230,43 @@ class Aggregator:
         rows, ranges = expand(nodes.range_ptr[at], nodes.range_ptr[at + 1])
         sums = np.zeros(len(ranges))
         if len(ranges):
-            inside, places = expand(nodes.range_first[ranges], nodes.range_last[ranges])
-            sums, log_mass = self._sums(block, rows[inside], places, inside, len(ranges), rows)
-            self.masses.ranges[ranges] = log_mass
+            first, last = nodes.range_first[ranges], nodes.range_last[ranges]
+            sums, self.masses.ranges[ranges] = self._range_sums(block, rows, first, last)
         if len(nodes.whole_node):
             self._whole_rows(block, ranges, sums)
+
+    def _range_sums(
+        self, block: Block, rows: IntArray, first: IntArray, last: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sums of shares over ranges of places, and their log masses: long ranges as differences of running sums."""
+        linear, log_mass = np.zeros(len(rows)), np.full(len(rows), -np.inf)
+        long = np.flatnonzero(last - first > _LONG)
+        if len(long):
+            linear[long] = self._long_sums(block, rows[long], first[long], last[long])
+            with np.errstate(divide="ignore"):
+                log_mass[long] = np.log(linear[long]) + _numpy(block.log_scale)[rows[long]]
+        total = _numpy(block.total)[rows]
+        short = np.flatnonzero((last - first <= _LONG) | (linear < _SMALL_REST * total))
+        inside, places = expand(first[short], last[short])
+        sums = self._sums(block, rows[short][inside], places, inside, len(short), rows[short])
+        linear[short], log_mass[short] = sums
+        return linear, log_mass
+
+    def _long_sums(self, block: Block, rows: IntArray, first: IntArray, last: IntArray) -> FloatArray:
+        """float64 [ranges]: sums of shares over ranges of places, rows rising."""
+        device, sums = block.share.device, np.zeros(len(rows))
+        order = torch.from_numpy(self._tokens).to(device)
+        used, of = np.unique(rows, return_inverse=True)
+        step = max(1, RUNNING_BYTES // (8 * len(self._tokens)))
+        for lo in range(0, len(used), step):
+            some = block.share[torch.from_numpy(used[lo : lo + step]).to(device)]
+            running = some[:, order].double().cumsum(dim=1)
+            which = np.flatnonzero((of >= lo) & (of < lo + step))
+            row, to = (torch.from_numpy(x[which]).to(device) for x in (of - lo, last))
+            before = torch.from_numpy(first[which]).to(device)
+            begin = torch.where(before > 0, running[row, (before - 1).clamp(min=0)], 0.0)
+            sums[which] = _numpy(running[row, to - 1] - begin)
+        return sums
 
     def _whole_rows(self, block: Block, ranges: IntArray, sums: FloatArray) -> None:
         """What is in of whole rows: all that the rows' ranges, whose sums these are, do not list."""

@@ -199,15 +199,15 @@ class Plan:
         return Extension(self._core.extend(node, token, num_threads))
 
     def decide(
-        self, node: IntArray, token: IntArray, depth: IntArray, num_threads: int = 0
+        self, node: IntArray, token: IntArray, depth: IntArray, quick: bool = False, num_threads: int = 0
     ) -> npt.NDArray[np.int8]:
         """What the prefixes (node, token) say about s_1..s_depth of their texts, int64 [k] each; int8 [k].
 
         1 in, 0 undecided, −1 out, by both tokenizers (`range_kind` goes by the student's alone): exact, except that
-        after many steps without finding a text, or that there is none, a prefix is called undecided. Raises as
-        `extend`.
+        after many steps without finding a text, or that there is none, a prefix is called undecided. quick: by the
+        student's readings of all its bytes, without a search. Raises as `extend`.
         """
-        return self._core.decide(node, token, depth, num_threads)
+        return self._core.decide(node, token, depth, quick, num_threads)
 
     def following(self, text: int, node: IntArray, token: IntArray | None = None) -> _core.Following:
         """What prefixes of a text say about the student token after all of it, in the regime "general" only.

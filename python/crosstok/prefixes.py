@@ -12,6 +12,7 @@ from crosstok.masses import Masses, log_sum, shares
 from crosstok.nodes import IN, LIKELY, OUT, UNLIKELY
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
+from crosstok.undecided import Known
 
 # A node with less canonical mass cannot be trusted (docs/mathematics.md, 7), and a position of which more than
 # this share comes through such nodes depends on them.
@@ -74,8 +75,10 @@ class _Covers:
         return log_p
 
 
-def gather(plan: Plan, masses: Masses) -> Prefixes:
+def gather(plan: Plan, masses: Masses, known: Known | None = None) -> Prefixes:
     """Sum the relative covers of every prefix, P(s) = Σ q(e), and what is undecided beside it.
+
+    known: what has come of the plan's undecided ranges, in place of these.
 
     Raises TeacherError where a node's row is missing.
     """
@@ -83,8 +86,8 @@ def gather(plan: Plan, masses: Masses) -> Prefixes:
         raise TeacherError(f"the teacher left out {int((~masses.seen).sum())} of {len(masses.seen)} rows")
     first = np.concatenate([[0], np.cumsum(np.diff(plan.student_ptr) + 2)]).astype(np.int64)
     log_q, weak = _node_logprobs(plan, masses), _depends_on_thin(plan, masses)
-    covers = _covers(plan, masses, first, log_q)
-    if covers.kind.any():
+    covers = _covers(plan, masses, first, log_q, known)
+    if plan.range_kind.any() or len(plan.whole_node):
         lower = covers.where(covers.kind == IN).log_p(first)
         estimate = covers.where(covers.kind <= LIKELY).log_p(first)
         upper = covers.where(covers.kind <= UNLIKELY).log_p(first)
@@ -128,19 +131,23 @@ def tightened(prefixes: Prefixes) -> Prefixes:
     return replace(prefixes, lower=lower, estimate=np.clip(prefixes.estimate, lower, upper), upper=upper)
 
 
-def _covers(plan: Plan, masses: Masses, first: IntArray, log_q: FloatArray) -> _Covers:
+def _covers(plan: Plan, masses: Masses, first: IntArray, log_q: FloatArray, known: Known | None) -> _Covers:
     """Every way to cover a position: a range after a node, the rest of a whole row, or end-of-text after a node."""
     ends = np.flatnonzero(plan.node_depth == np.diff(plan.student_ptr)[plan.node_text])
-    depth = np.concatenate([plan.range_depth, plan.whole_depth, plan.node_depth[ends] + 1])
-    node = np.concatenate([plan.range_node, plan.whole_node, ends])
-    known = np.full(len(plan.whole_node) + len(ends), IN, dtype=np.int8)
-    covers = _Covers(
-        node,
-        first[plan.node_text[node]] + depth,
-        log_q[node] + np.concatenate([masses.ranges, masses.whole, masses.eos[ends]]),
-        np.concatenate([plan.range_kind, known]),
-    )
-    return covers.where(covers.kind != OUT) if len(plan.whole_node) else covers
+    which = np.flatnonzero(plan.range_kind != OUT) if known is None else np.flatnonzero(plan.range_kind == IN)
+    kinds = np.concatenate([plan.range_kind[which], np.full(len(plan.whole_node) + len(ends), IN, np.int8)])
+    depth = np.concatenate([plan.range_depth[which], plan.whole_depth, plan.node_depth[ends] + 1])
+    node = np.concatenate([plan.range_node[which], plan.whole_node, ends])
+    log_mass = np.concatenate([masses.ranges[which], masses.whole, masses.eos[ends]])
+    if known is not None:
+        found, inside = known.undecided, known.inside
+        each = np.repeat(np.arange(len(found.node)), 2)
+        two = np.tile(np.array([LIKELY, UNLIKELY], dtype=np.int8), len(found.node))
+        kinds = np.concatenate([kinds, two, np.full(len(inside.slot), IN, np.int8)])
+        depth = np.concatenate([depth, found.depth[each], found.depth[inside.slot]])
+        node = np.concatenate([node, found.node[each], found.node[inside.slot]])
+        log_mass = np.concatenate([log_mass, found.mass.reshape(-1), inside.log_mass])
+    return _Covers(node, first[plan.node_text[node]] + depth, log_q[node] + log_mass, kinds)
 
 
 def _sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crosstok.errors import TeacherError
-from crosstok.masses import Aggregator, Block, Workspace
+from crosstok.masses import Aggregator, Block, Masses, Workspace
 from crosstok.nodes import Nodes
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes, gather, tightened
@@ -20,7 +21,7 @@ from crosstok.refine import Further, Goal, refine
 from crosstok.results import Timings
 from crosstok.teacher.protocol import RowBlock, Teacher, TokenTree, rows_per_block, stream_rows
 from crosstok.teacher.session import Session, open_session
-from crosstok.undecided import UndecidedTap
+from crosstok.undecided import HEAVY, ROW_FLOOR, Known, Undecided, UndecidedTap
 
 if TYPE_CHECKING:
     from crosstok.pair import Extension
@@ -35,6 +36,17 @@ class Tap(Protocol):
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block of rows, whose masses the aggregator has."""
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Several that see the same blocks."""
+
+    taps: tuple[Tap, ...]
+
+    def add(self, aggregator: Aggregator, block: Block) -> None:
+        for tap in self.taps:
+            tap.add(aggregator, block)
 
 
 @dataclass(frozen=True)
@@ -62,23 +74,47 @@ class Reading:
         return aggregator
 
     def prefixes(
-        self, plan: Plan, prompts: Sequence[tuple[int, ...]], ended: Sequence[bool], goal: Goal | None
+        self,
+        plan: Plan,
+        prompts: Sequence[tuple[int, ...]],
+        ended: Sequence[bool],
+        goal: Goal | None,
+        watch: Tap | None = None,
     ) -> Prefixes:
         """Read a plan's rows, and those further ones that the goal asks for where something is undecided.
 
-        ended: for each text whether end-of-text follows it. Raises what `read` does.
+        ended: for each text whether end-of-text follows it. watch: whoever looks at the plan's rows as well; they are
+        then reduced in float64, and no further ones are read. Raises what `read` does.
         """
-        settled = not len(plan.whole_node) and not plan.range_kind.any()
-        if settled or goal is None or goal.max_rows == 0:
-            return tightened(gather(plan, self.read(plan, prompts).masses))
+        if not len(plan.whole_node) and not plan.range_kind.any():
+            return gather(plan, self.read(plan, prompts, watch, exact=watch is not None).masses)
+        nodes = Nodes.of(plan)
+        if goal is None or goal.max_rows == 0 or watch is not None:
+            tap = UndecidedTap(nodes, 0.0, None, ROW_FLOOR)
+            both = tap if watch is None else _Taps((tap, watch))
+            aggregator = self.read(plan, prompts, both, exact=watch is not None)
+            return tightened(self._decided(plan, aggregator.masses, tap.finish())[0])
         with open_session(self.teacher, trees_of(plan, prompts)) as session:
-            nodes = Nodes.of(plan)
-            aggregator, tap = self.aggregator(nodes), UndecidedTap(nodes, goal.floor, goal.most)
+            aggregator, tap = self.aggregator(nodes), UndecidedTap(nodes, goal.floor, goal.kept)
             rows = session.stream()
             self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, tap)
             growth = _Growth(self, plan, session, goal, aggregator.space)
-            found, prefixes = tap.finish(), gather(plan, aggregator.masses)
+            prefixes, found = self._decided(plan, aggregator.masses, tap.finish(), goal.light)
             return tightened(refine(plan, prefixes, found, goal, ended, growth))
+
+    def _decided(
+        self, plan: Plan, masses: Masses, found: Undecided, light: float = HEAVY
+    ) -> tuple[Prefixes, Undecided]:
+        """What a plan's rows amount to once the heavy ones among the undecided tokens are decided one by one."""
+        first = gather(plan, masses)
+        slot = np.repeat(np.arange(len(found.node)), np.diff(found.ptr))
+        position = first.first[plan.node_text[found.node]] + found.depth
+        possible = (first.log_q[found.node] > -np.inf) & (first.upper[position] > -np.inf)
+        of_slot = np.full(len(found.node), -np.inf)
+        of_slot[possible] = first.log_q[found.node[possible]] - first.upper[position[possible]]
+        decide = partial(plan.decide, num_threads=self.num_threads)
+        known = Known.of(found, of_slot[slot] + found.log_mass, decide, light)
+        return gather(plan, masses, known), known.undecided
 
     def aggregator(self, nodes: Nodes, space: Workspace | None = None) -> Aggregator:
         """What reduces the rows of nodes; space: memory of another one that is done."""
@@ -116,16 +152,18 @@ class _Growth:
         bounds = zip(plan.node_ptr[:-1].tolist(), plan.node_ptr[1:].tolist(), strict=True)
         self._nodes = [list(range(first, last)) for first, last in bounds]
 
-    def decide(self, node: IntArray, token: IntArray, depth: IntArray) -> npt.NDArray[np.int8]:
+    def decide(
+        self, node: IntArray, token: IntArray, depth: IntArray, quick: bool = False
+    ) -> npt.NDArray[np.int8]:
         """As `Plan.decide`."""
-        return self.plan.decide(node, token, depth, self.reading.num_threads)
+        return self.plan.decide(node, token, depth, quick, self.reading.num_threads)
 
     def grow(self, node: IntArray, token: IntArray) -> Further:
         """Read the rows of new nodes, but of no text whose new paths the teacher refuses (too long)."""
         extension = self.plan.extend(node, token, self.reading.num_threads)
         nodes = Nodes.of(self.plan, extension)
         aggregator = self.reading.aggregator(nodes, self.space)
-        tap = UndecidedTap(nodes, self.goal.floor, self.goal.most)
+        tap = UndecidedTap(nodes, self.goal.floor, self.goal.kept)
         self.reading.reduce(self._rows(extension), aggregator, self._nodes_of, tap)
         return Further(nodes, aggregator.masses, tap.finish())
 

@@ -14,19 +14,23 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crosstok.frontier import ROUND, Entry, Frontier, Slot, Sums, Trust
-from crosstok.masses import Masses, shares
+from crosstok.frontier import Entry, Frontier, Slot, Sums, Trust
+from crosstok.masses import Masses, log_sum, shares
 from crosstok.nodes import Nodes
 from crosstok.pair import Plan
 from crosstok.prefixes import THIN, Prefixes, tightened
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.scores import conditionals
-from crosstok.undecided import Undecided
+from crosstok.undecided import HEAVY, Known, Undecided
 
 # With tolerance 0 a position is done when no more of it is undecided.
 LOSSLESS = 1e-12
 # Entries below this share of what a row leaves undecided, times the tolerance, are not looked at one by one.
 _FLOOR = 1e-3
+# For each row of its budget a position may look at so many entries.
+LOOKED = 32
+# Entries of a slot that are kept at most where a budget bounds those that are looked at.
+_KEPT = 2048
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,19 @@ class Goal:
         return self.tolerance * _FLOOR
 
     @property
+    def light(self) -> float:
+        """Which share of a position is worth a look at what decides it."""
+        return min(HEAVY, self.floor)
+
+    @property
     def most(self) -> int | None:
-        """How many entries a position may look at, decided ones included: it bounds what a slot must keep."""
-        return None if self.max_rows is None else ROUND * self.max_rows
+        """How many entries a position may look at, decided ones included."""
+        return None if self.max_rows is None else LOOKED * self.max_rows
+
+    @property
+    def kept(self) -> int | None:
+        """How many entries of a slot may be kept before they are decided."""
+        return None if self.most is None else max(_KEPT, self.most)
 
 
 class Further(NamedTuple):
@@ -61,7 +75,9 @@ class Further(NamedTuple):
 class Growth(Protocol):
     """What a plan and a teacher say of further teacher prefixes: nodes with one more token each, int64 [k] both."""
 
-    def decide(self, node: IntArray, token: IntArray, depth: IntArray) -> npt.NDArray[np.int8]:
+    def decide(
+        self, node: IntArray, token: IntArray, depth: IntArray, quick: bool = False
+    ) -> npt.NDArray[np.int8]:
         """What they say of s_1..s_depth, as `Plan.decide`."""
 
     def grow(self, node: IntArray, token: IntArray) -> Further:
@@ -213,9 +229,12 @@ class _Rounds:
         )
         for n, depth, log_in in wholes:
             self._split[n, depth] = (log_in, None, 0)
-        found = further.undecided
+        light = self.goal.light
+        known = Known.of(further.undecided, further.undecided.log_mass, self.growth.decide, light)
+        found = known.undecided
+        inside = log_sum(known.inside.log_mass, known.inside.slot, len(found.node)).tolist()
         for slot, at in enumerate(zip(found.node.tolist(), found.depth.tolist(), strict=True)):
-            self._split[at] = (self._split[at][0], found, slot)
+            self._split[at] = (float(np.logaddexp(self._split[at][0], inside[slot])), found, slot)
 
     def _expand(self, frontier: Frontier, entry: Entry) -> None:
         node = self._node_of[entry.node, entry.token]

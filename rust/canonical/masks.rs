@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::branch::{Branch, Branches, Join, Phase};
+use super::quick::Doubtful;
 use super::shape::{Use, pretoken_run};
 use super::whole::WholeState;
 use super::{Canonical, State, nfc};
@@ -22,30 +23,28 @@ use crate::tokenizer::TokenKind;
 const CACHE_BYTES: usize = 64 << 20;
 /// Pairs that are tested one by one before making the whole mask is cheaper.
 const PAIR_TESTS: usize = 32;
-/// For one test of `perhaps_any`, so many tokens.
-const MANY_TESTS: usize = 512;
 /// About what a cached mask takes beside its bits.
 const BRANCH_BYTES: usize = 512;
 
 /// Masks over the tokens of one vocabulary, numbered in an order of the caller's choice.
 #[derive(Debug)]
 pub struct Masks {
-    canonical: Arc<Canonical>,
+    pub(super) canonical: Arc<Canonical>,
     /// Place in the order → token.
-    tokens: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
     /// Token → place in the order, [`NONE`] if it has none.
     place: Vec<u32>,
     /// Tokens sorted by bytes, to find those that start with given bytes.
     by_bytes: Vec<u32>,
     /// Tokens whose fate the pretokenizer and the pair settle, see [`Canonical::is_plain`].
-    plain: Vec<bool>,
+    pub(super) plain: Vec<bool>,
     /// Tokens that may interact with the characters before them under NFC.
-    touching: Vec<u32>,
+    pub(super) touching: Vec<u32>,
     touches: Vec<bool>,
     matched: Lazy<Bits>,
     base: Cache<FxHashMap<(PretokenState, Join), Arc<Bits>>>,
     finished: Cache<FxHashMap<Branch, Arc<Bits>>>,
-    open: Cache<FxHashMap<PretokenState, Arc<Bits>>>,
+    pub(super) doubtful: Doubtful,
 }
 
 impl Masks {
@@ -71,7 +70,7 @@ impl Masks {
             matched: Lazy::default(),
             base: Cache::default(),
             finished: Cache::default(),
-            open: Cache::default(),
+            doubtful: Doubtful::default(),
             canonical,
         }
     }
@@ -102,52 +101,8 @@ impl Masks {
         state.iter().any(|branch| self.any_of_branch(branch, from, to))
     }
 
-    /// Like `any`, but gives up after some tests, with `true`. Where many tokens are asked for, one of them nearly always may
-    /// follow.
-    pub fn perhaps_any(&self, state: &State, from: usize, to: usize) -> bool {
-        let tests = (self.len() / MANY_TESTS).max(PAIR_TESTS);
-        state.iter().any(|branch| self.any_up_to(tests, branch, from, to).unwrap_or(true))
-    }
-
-    /// The tokens that may follow, but after which the text perhaps cannot end; others are among them.
-    pub fn perhaps_open(&self, state: &State) -> Arc<Bits> {
-        let mut all: Option<Arc<Bits>> = None;
-        for branch in state {
-            let more = if Self::is_settled(branch) { self.open(branch.pretok) } else { self.everything() };
-            all = Some(all.map_or(Arc::clone(&more), |all| {
-                let mut both = Bits::clone(&all);
-                both.union(&more);
-                Arc::new(both)
-            }));
-        }
-        all.unwrap_or_else(|| self.everything())
-    }
-
-    fn everything(&self) -> Arc<Bits> {
-        let mut bits = Bits::new(self.len());
-        (0..self.len()).for_each(|place| bits.set(place, true));
-        Arc::new(bits)
-    }
-
-    /// `perhaps_open` for a branch in which only the pretokenizer's state matters.
-    fn open(&self, pretok: PretokenState) -> Arc<Bits> {
-        if let Some(bits) = self.open.with(|open| open.get(&pretok).cloned()).flatten() {
-            return bits;
-        }
-        let mut bits = Bits::new(self.len());
-        let outcomes: Vec<_> = [Join::Inside, Join::Boundary].map(|join| self.outcomes(pretok, join)).into();
-        for (place, &token) in self.tokens.iter().enumerate() {
-            let classes = self.canonical.shapes.shape[token as usize].classes as usize;
-            let may_be = |outcome: Outcome| matches!(outcome, Outcome::Open | Outcome::Mixed);
-            bits.set(place, !self.plain[token as usize] || outcomes.iter().any(|by_class| may_be(by_class[classes])));
-        }
-        let bits = Arc::new(bits);
-        self.open.with(|open| open.insert(pretok, Arc::clone(&bits)));
-        bits
-    }
-
     /// Whether the rarer parts of the conjunction have nothing to say.
-    fn is_settled(branch: &Branch) -> bool {
+    pub(super) fn is_settled(branch: &Branch) -> bool {
         branch.partial.is_empty()
             && branch.phase == Phase::Open
             && branch.added.is_clear()
@@ -160,7 +115,6 @@ impl Masks {
 
     /// `None` after so many tests of pairs without an answer.
     fn any_up_to(&self, tests: usize, branch: &Branch, from: usize, to: usize) -> Option<bool> {
-        let canonical = &self.canonical;
         if !Self::is_settled(branch) || branch.last == NONE {
             return Some(self.of_branch(branch).any(from, to));
         }
@@ -169,14 +123,16 @@ impl Masks {
         if unsure {
             return Some(self.of_branch(branch).any(from, to));
         }
-        if (canonical.piece_may_end(branch) && self.matched().any(from, to))
-            || self.base(branch.pretok, Join::Boundary).any(from, to)
-        {
-            return Some(true);
-        }
+        let begins = (self.canonical.piece_may_end(branch) && self.matched().any(from, to))
+            || self.base(branch.pretok, Join::Boundary).any(from, to);
+        if begins { Some(true) } else { self.any_inside(tests, branch, from, to) }
+    }
+
+    /// Whether a token that goes on with the open pretoken is there, as far as pairs and the pretokenizer tell.
+    pub(super) fn any_inside(&self, tests: usize, branch: &Branch, from: usize, to: usize) -> Option<bool> {
         let inside = self.base(branch.pretok, Join::Inside);
         let mut candidates = inside.ones(from, to);
-        let valid = |place| canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]);
+        let valid = |place| self.canonical.tokenizer.bpe.pair_valid(branch.last, self.tokens[place]);
         if candidates.by_ref().take(tests).any(valid) {
             return Some(true);
         }
@@ -268,24 +224,24 @@ impl Masks {
         }
     }
 
-    fn starting_with(&self, start: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn starting_with(&self, start: &[u8]) -> impl Iterator<Item = u32> + '_ {
         let tokenizer = &self.canonical.tokenizer;
         let from = self.by_bytes.partition_point(|&t| tokenizer.bytes.get(t) < start);
         let count = self.by_bytes[from..].partition_point(|&t| tokenizer.bytes.get(t).starts_with(start));
         self.by_bytes[from..from + count].iter().copied()
     }
 
-    fn spelled<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
+    pub(super) fn spelled<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
         self.starting_with(bytes).take_while(move |&t| self.canonical.tokenizer.bytes.get(t) == bytes)
     }
 
-    fn place_of(&self, token: u32) -> Option<usize> {
+    pub(super) fn place_of(&self, token: u32) -> Option<usize> {
         let place = self.place[token as usize];
         (place != NONE).then_some(place as usize)
     }
 
     /// The base set of a pretokenizer state.
-    fn base(&self, pretok: PretokenState, join: Join) -> Arc<Bits> {
+    pub(super) fn base(&self, pretok: PretokenState, join: Join) -> Arc<Bits> {
         if let Some(bits) = self.base.with(|base| base.get(&(pretok, join)).cloned()).flatten() {
             return bits;
         }
@@ -295,7 +251,7 @@ impl Masks {
     }
 
     /// The added tokens that are matched where nothing is pending.
-    fn matched(&self) -> &Bits {
+    pub(super) fn matched(&self) -> &Bits {
         self.matched.get_or_make(|| {
             let shapes = &self.canonical.shapes.shape;
             let start = Canonical::neutral(Boundaries::START);
@@ -335,7 +291,7 @@ impl Masks {
     }
 
     /// What each class string does to a pretokenizer state.
-    fn outcomes(&self, pretok: PretokenState, join: Join) -> Vec<Outcome> {
+    pub(super) fn outcomes(&self, pretok: PretokenState, join: Join) -> Vec<Outcome> {
         let canonical = &self.canonical;
         let step = if join == Join::Boundary { Step::Cut } else { Step::Join };
         let mut states = States::new();
@@ -359,7 +315,7 @@ impl Masks {
 
 /// What the pretokenizer says about a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Dead,
     /// Possible, but the text cannot end there.
     Open,

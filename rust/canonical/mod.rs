@@ -11,6 +11,7 @@ pub mod branch;
 pub mod masks;
 pub mod nfc;
 pub mod partial;
+mod quick;
 pub mod shape;
 pub mod whole;
 mod witness;

@@ -9,15 +9,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::side::{Item, Items, Side, States};
 use crate::trie::Trie;
 
-/// Pairs of readings that one question may look at. A question that needs more is left open, which no bound minds.
-const BUDGET: usize = 1 << 14;
+/// Steps by one byte that one question may take. A question that needs more is left open, which no bound minds.
+const BUDGET: usize = 1 << 10;
 
 type Pair = (Item, Item);
 
-/// Answers so far.
+/// Answers so far, `None` for a search that was given up. Searches do not use what others found: where one is given up must
+/// not depend on what was asked before it.
 #[derive(Debug, Default)]
 pub struct Joint {
-    known: FxHashMap<Pair, bool>,
+    known: FxHashMap<Pair, Option<bool>>,
 }
 
 /// Both sides, as the search needs them.
@@ -34,58 +35,45 @@ impl Joint {
             return Some(true);
         }
         if let Some(&known) = self.known.get(&start) {
-            return Some(known);
+            return known;
         }
-        let mut seen = FxHashSet::from_iter([start]);
-        let mut open = vec![start];
-        while let Some(pair) = open.pop() {
-            let found = self.look_around(sides, pair, &mut seen, &mut open);
-            if found {
-                self.known.insert(start, true);
-                return Some(true);
-            }
-            if seen.len() > BUDGET {
-                return None;
-            }
-        }
-        // Nothing that was seen leads to an end.
-        self.known.extend(seen.into_iter().map(|pair| (pair, false)));
-        Some(false)
-    }
-
-    /// Tries every next byte; whether one leads to an end.
-    fn look_around(
-        &self,
-        sides: &mut Sides<'_>,
-        (teacher, student): Pair,
-        seen: &mut FxHashSet<Pair>,
-        open: &mut Vec<Pair>,
-    ) -> bool {
-        let (side, theirs) = (sides.teacher.0, sides.student.0);
-        for (byte, _) in side.trie.children(teacher.at) {
-            if theirs.trie.child(student.at, byte).is_none() {
-                continue;
-            }
-            let (ours, theirs) = sides.feed((teacher, student), byte);
-            for pair in ours.iter().flat_map(|&t| theirs.iter().map(move |&s| (t, s))) {
-                match self.known.get(&pair) {
-                    Some(true) => return true,
-                    Some(false) => continue,
-                    None if sides.complete(pair) => return true,
-                    None => {}
-                }
-                if seen.insert(pair) {
-                    open.push(pair);
-                }
-            }
-        }
-        false
+        let found = search(sides, start);
+        self.known.insert(start, found);
+        found
     }
 
     /// About how many bytes the answers take.
     pub fn size(&self) -> usize {
         self.known.len() * 40
     }
+}
+
+fn search(sides: &mut Sides<'_>, start: Pair) -> Option<bool> {
+    let mut seen = FxHashSet::from_iter([start]);
+    let mut open = vec![start];
+    let mut steps = 0;
+    while let Some(pair @ (teacher, student)) = open.pop() {
+        let (side, theirs) = (sides.teacher.0, sides.student.0);
+        for (byte, _) in side.trie.children(teacher.at) {
+            if theirs.trie.child(student.at, byte).is_none() {
+                continue;
+            }
+            steps += 1;
+            if steps > BUDGET {
+                return None;
+            }
+            let (ours, theirs) = sides.feed(pair, byte);
+            for pair in ours.iter().flat_map(|&t| theirs.iter().map(move |&s| (t, s))) {
+                if sides.complete(pair) {
+                    return Some(true);
+                }
+                if seen.insert(pair) {
+                    open.push(pair);
+                }
+            }
+        }
+    }
+    Some(false)
 }
 
 impl Sides<'_> {

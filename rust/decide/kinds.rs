@@ -1,22 +1,19 @@
 //! Decisions for all tokens after a teacher prefix at once: which of them settle a student prefix, from the student's side.
 //!
-//! The teacher's trie is walked with the student's context fed byte by byte. Where all readings agree, they agree on everything
-//! below, so whole subtrees are settled at once; and subtrees without a canonical token are passed by. What is left to look at
-//! are the few tokens with which the student's own contest.
+//! The teacher's trie is walked with the student's context fed byte by byte, whether or not a token is canonical (those that
+//! are not have no mass). Where all readings agree, they agree on everything below, so whole subtrees are settled at once. A
+//! subtree in which they contest is looked into while it is small, or one byte deep: of its tokens only those that carry mass
+//! matter, and these are decided one by one, exactly, when their mass is known.
 
 use std::sync::Arc;
 
-use super::context::{Contexts, Verdict};
-use super::side::{Side, States};
+use super::context::{Contexts, OUTSIDE, Verdict};
+use super::side::Side;
 use super::texts::Texts;
-use crate::bits::Bits;
+use crate::trie::Trie;
 
-/// Ranges up to this size are tested token by token; for others the whole mask is made.
-pub const FEW: u32 = 48;
-
-/// Bytes of a token that are looked at in a whole row: what is contested there is nearly always unlikely, and heavy tokens are
-/// decided one by one when their mass is known.
-const DEEP: u16 = 2;
+/// Subtrees of up to so many tokens are looked into.
+const FEW: u32 = 8;
 
 /// What a teacher token does to a student prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,92 +36,69 @@ pub struct Run {
     pub kind: Kind,
 }
 
-/// A walk over the tokens after one teacher prefix.
+/// A walk over the tokens after teacher prefixes whose bytes lead to one context.
 pub struct Walk<'a> {
     pub contexts: &'a mut Contexts,
-    pub states: &'a mut States,
     pub student: &'a Side,
     pub teacher: &'a Side,
     pub texts: &'a Texts,
-    /// Number of the teacher prefix; none: all tokens count as canonical, and as ends of texts.
-    pub state: Option<u32>,
     /// The kind that is not listed.
     pub unlisted: Kind,
-}
-
-/// What a walk has found.
-struct Found {
-    /// The canonical tokens, where they are many.
-    mask: Option<Arc<Bits>>,
-    /// Those after which the teacher's text perhaps cannot end, where that matters.
-    open: Option<Arc<Bits>>,
-    runs: Vec<Run>,
-    /// Nodes from this depth on are not walked into.
-    deepest: u16,
-    /// Between the end of the last run and this place nothing is canonical.
-    until: u32,
+    pub runs: Vec<Run>,
 }
 
 impl Walk<'_> {
-    /// The kinds of the canonical tokens below a node of the teacher's trie, for a context at the end of its path.
-    pub fn runs(&mut self, context: u32, at: u32) -> Arc<[Run]> {
+    /// The kinds of the tokens below a node of the teacher's trie, for a context at the end of its path.
+    pub fn runs(mut self, context: u32, at: u32) -> Arc<[Run]> {
         let node = self.teacher.trie.node(at);
-        let masks = &self.teacher.tables.masks;
-        let mask = self.state.filter(|_| node.last - node.first > FEW).map(|s| masks.next(self.states.get(s)));
-        let open = self.state.filter(|_| !self.texts.all).map(|s| masks.perhaps_open(self.states.get(s)));
-        let deepest = if self.unlisted == Kind::In { DEEP } else { u16::MAX };
-        let mut found = Found { mask, open, runs: Vec::new(), deepest, until: node.first };
-        self.below(context, at, &mut found);
-        found.runs.into()
+        match self.settled(context, at) {
+            Some(kind) => self.add(node.first, node.last, kind),
+            None => self.descend(context, at),
+        }
+        self.runs.into()
     }
 
-    fn below(&mut self, context: u32, at: u32, found: &mut Found) {
-        let node = self.teacher.trie.node(at);
-        if !self.any(node.first, node.last, found) {
-            if found.until == node.first {
-                found.until = node.last;
-            }
-            return;
-        }
+    /// Tokens below `at`, all decided or none of them.
+    fn settled(&self, context: u32, at: u32) -> Option<Kind> {
         match self.contexts.verdict(context) {
-            Verdict::Out => return self.add(node.first, node.last, Kind::Out, found),
-            Verdict::In if self.reads(context) && self.texts.plain_below(at) => {
-                return self.add_in(node.first, node.last, found);
-            }
-            _ if node.depth >= found.deepest => {
-                let kind = self.guess(context);
-                return self.add(node.first, node.last, kind, found);
-            }
-            _ => {}
+            Verdict::Out => Some(Kind::Out),
+            Verdict::In if self.reads(context) && self.texts.plain_below(at) => Some(Kind::In),
+            _ => None,
         }
-        self.add_exact(context, node.first, node.exact, found);
+    }
+
+    fn descend(&mut self, context: u32, at: u32) {
+        let node = self.teacher.trie.node(at);
+        let exact = match self.contexts.verdict(context) {
+            Verdict::Out => Kind::Out,
+            Verdict::In if self.reads(context) => Kind::In,
+            _ => self.guess(context),
+        };
+        self.add(node.first, node.exact, exact);
         let teacher = self.teacher;
         for (byte, child) in teacher.trie.children(at) {
+            let below = teacher.trie.node(child);
+            if self.all_in(context, at, byte, child) {
+                self.add(below.first, below.last, Kind::In);
+                continue;
+            }
             let next = self.contexts.feed(self.student, context, byte);
-            self.below(next, child, found);
+            match self.settled(next, child) {
+                Some(kind) => self.add(below.first, below.last, kind),
+                None if below.last - below.first <= FEW => self.descend(next, child),
+                None => self.add(below.first, below.last, self.guess(next)),
+            }
         }
     }
 
-    /// Whether a token at places `first..last` is canonical.
-    fn any(&mut self, first: u32, last: u32, found: &Found) -> bool {
-        match &found.mask {
-            Some(mask) => mask.any(first as usize, last as usize),
-            None => self.state.is_none() || (first..last).any(|place| self.after(place).is_some()),
-        }
-    }
-
-    /// The number of the prefix with one more token.
-    fn after(&mut self, place: u32) -> Option<u32> {
-        self.states.push(self.teacher, self.state?, self.teacher.token(place))
-    }
-
-    /// Tokens that end where the context does.
-    fn add_exact(&mut self, context: u32, first: u32, last: u32, found: &mut Found) {
-        match self.contexts.verdict(context) {
-            Verdict::Out => self.add(first, last, Kind::Out, found),
-            Verdict::In if self.reads(context) => self.add_in(first, last, found),
-            _ => self.add(first, last, self.guess(context), found),
-        }
+    /// Whether one more byte leaves no reading that does not start with the student prefix, and the student reads all below:
+    /// what is seen without feeding it.
+    fn all_in(&self, context: u32, at: u32, byte: u8, child: u32) -> bool {
+        let goes_on = |at: u32| at == Trie::ROOT || self.student.trie.child(at, byte).is_some();
+        let outside = self.contexts.items(context).iter().filter(|item| item.label == OUTSIDE);
+        self.contexts.verdict(context) != Verdict::Out
+            && (self.texts.all || (self.reads(context) && self.texts.plain_behind(at, child)))
+            && !outside.into_iter().any(|item| goes_on(item.at))
     }
 
     /// Whether the student reads the text as it stands; else that both have a text remains to be shown.
@@ -136,30 +110,60 @@ impl Walk<'_> {
         if self.contexts.likely(context) { Kind::Likely } else { Kind::Unlikely }
     }
 
-    /// All readings agree, and the student reads the text as it is: where the teacher's text may end, both have one.
-    fn add_in(&mut self, first: u32, last: u32, found: &mut Found) {
-        let mut from = first;
-        let open = found.open.clone();
-        for place in open.iter().flat_map(|open| open.ones(first as usize, last as usize)) {
-            let canonical = found.mask.as_ref().is_none_or(|mask| mask.get(place));
-            let place = place as u32;
-            if canonical && self.after(place).is_some_and(|after| !self.states.complete(after)) {
-                self.add(from, place, Kind::In, found);
-                self.add(place, place + 1, Kind::Likely, found);
-                from = place + 1;
-            }
+    fn add(&mut self, first: u32, last: u32, kind: Kind) {
+        if kind != self.unlisted {
+            push(&mut self.runs, Run { first, last, kind });
         }
-        self.add(from, last, Kind::In, found);
     }
+}
 
-    fn add(&mut self, first: u32, last: u32, kind: Kind, found: &mut Found) {
-        if kind == self.unlisted || first >= last {
-            return;
+/// Runs in which tokens that were in, rising, are likely instead.
+pub fn without(runs: &[Run], doubtful: impl Iterator<Item = u32>, whole: bool) -> Vec<Run> {
+    let mut out: Vec<Run> = Vec::with_capacity(runs.len() + 16);
+    let mut rest = runs.iter().copied();
+    let mut current = rest.next();
+    for place in doubtful {
+        while let Some(run) = current.filter(|run| run.last <= place) {
+            push(&mut out, run);
+            current = rest.next();
         }
-        match found.runs.last_mut() {
-            Some(run) if found.until == first && run.kind == kind => run.last = last,
-            _ => found.runs.push(Run { first, last, kind }),
+        match &mut current {
+            Some(run) if run.first <= place && run.kind == Kind::In => {
+                push(&mut out, Run { last: place, ..*run });
+                push(&mut out, Run { first: place, last: place + 1, kind: Kind::Likely });
+                run.first = place + 1;
+            }
+            Some(run) if run.first <= place => {}
+            // In a whole row what is not listed is in, else it is out.
+            _ if whole => push(&mut out, Run { first: place, last: place + 1, kind: Kind::Likely }),
+            _ => {}
         }
-        found.until = last;
+    }
+    current.into_iter().chain(rest).for_each(|run| push(&mut out, run));
+    out
+}
+
+/// Runs of a subtree's tokens, `first..last`, of which those that were in are all likely instead.
+pub fn none_in(runs: &[Run], (first, last): (u32, u32), whole: bool) -> Vec<Run> {
+    let mut out = Vec::with_capacity(runs.len() + 16);
+    let mut until = first;
+    for &run in runs {
+        if whole {
+            push(&mut out, Run { first: until, last: run.first, kind: Kind::Likely });
+        }
+        push(&mut out, Run { kind: if run.kind == Kind::In { Kind::Likely } else { run.kind }, ..run });
+        until = run.last;
+    }
+    if whole {
+        push(&mut out, Run { first: until, last, kind: Kind::Likely });
+    }
+    out
+}
+
+fn push(runs: &mut Vec<Run>, run: Run) {
+    match runs.last_mut() {
+        _ if run.first >= run.last => {}
+        Some(last) if last.last == run.first && last.kind == run.kind => last.last = run.last,
+        _ => runs.push(run),
     }
 }

@@ -43,8 +43,7 @@ pub struct Work {
     pub states: States,
     /// Of the student.
     pub contexts: Contexts,
-    kinds: FxHashMap<(u32, u32, u32, bool), Arc<[Run]>>,
-    broad: FxHashMap<(u32, u32), Arc<[Run]>>,
+    kinds: FxHashMap<(u32, u32, bool), Arc<[Run]>>,
     runs: usize,
     joint: Joint,
 }
@@ -74,65 +73,33 @@ impl Work {
     /// The kinds of the canonical tokens after a teacher prefix, below a node of the trie, for the context at the end of its
     /// path: in a `whole` row those that are not in, else those that are not out.
     pub fn kinds(&mut self, shared: &Decisions, state: u32, context: u32, at: u32, whole: bool) -> Arc<[Run]> {
-        let key = (state, context, at, whole);
-        if let Some(known) = self.kinds.get(&key) {
-            return Arc::clone(known);
-        }
-        let node = shared.teacher.trie.node(at);
-        let runs = if whole || node.last - node.first <= kinds::FEW {
-            self.walk(shared, Some(state), context, at, whole)
+        let key = (context, at, whole);
+        let runs = if let Some(known) = self.kinds.get(&key) {
+            Arc::clone(known)
         } else {
-            self.broad(shared, state, context, at)
+            let unlisted = if whole { Kind::In } else { Kind::Out };
+            let (student, teacher, texts) = (&shared.student, &shared.teacher, &shared.texts);
+            let contexts = &mut self.contexts;
+            let runs = Walk { contexts, student, teacher, texts, unlisted, runs: Vec::new() }.runs(context, at);
+            self.runs += runs.len();
+            self.kinds.insert(key, Arc::clone(&runs));
+            runs
         };
-        self.kinds.insert(key, Arc::clone(&runs));
-        runs
+        if shared.texts.all { runs } else { self.without_open(shared, runs, state, at, whole) }
     }
 
-    fn walk(&mut self, shared: &Decisions, state: Option<u32>, context: u32, at: u32, whole: bool) -> Arc<[Run]> {
-        let mut walk = Walk {
-            contexts: &mut self.contexts,
-            states: &mut self.states,
-            student: &shared.student,
-            teacher: &shared.teacher,
-            texts: &shared.texts,
-            state,
-            unlisted: if whole { Kind::In } else { Kind::Out },
+    /// The same, where a token that is in may leave the teacher without an end of the text: whether both have a text remains
+    /// to be shown.
+    fn without_open(&mut self, shared: &Decisions, runs: Arc<[Run]>, state: u32, at: u32, whole: bool) -> Arc<[Run]> {
+        let node = shared.teacher.trie.node(at);
+        let Some(open) = shared.teacher.tables.masks.perhaps_open(self.states.get(state)) else {
+            return kinds::none_in(&runs, (node.first, node.last), whole).into();
         };
-        let runs = walk.runs(context, at);
-        self.runs += runs.len();
-        runs
-    }
-
-    /// The kinds of many tokens: of all, canonical or not, which prefixes share; then of those after which this prefix's text
-    /// cannot end.
-    fn broad(&mut self, shared: &Decisions, state: u32, context: u32, at: u32) -> Arc<[Run]> {
-        let all = match self.broad.get(&(context, at)) {
-            Some(known) => Arc::clone(known),
-            None => self.walk(shared, None, context, at, false),
-        };
-        self.broad.insert((context, at), Arc::clone(&all));
-        if shared.texts.all {
-            return all;
+        let mut doubtful = open.ones(node.first as usize, node.last as usize).map(|place| place as u32).peekable();
+        if doubtful.peek().is_none() {
+            return runs;
         }
-        let open = shared.teacher.tables.masks.perhaps_open(self.states.get(state));
-        let mut runs = Vec::with_capacity(all.len());
-        for &Run { mut first, last, kind } in all.iter() {
-            for place in open.ones(first as usize, last as usize).filter(|_| kind == Kind::In) {
-                let place = place as u32;
-                let after = self.states.push(&shared.teacher, state, shared.teacher.token(place));
-                if after.is_some_and(|after| !self.states.complete(after)) {
-                    runs.extend((first < place).then_some(Run { first, last: place, kind }));
-                    runs.push(Run { first: place, last: place + 1, kind: Kind::Likely });
-                    first = place + 1;
-                }
-            }
-            runs.extend((first < last).then_some(Run { first, last, kind }));
-        }
-        if runs.len() == all.len() {
-            return all;
-        }
-        self.runs += runs.len();
-        runs.into()
+        kinds::without(&runs, doubtful, whole).into()
     }
 
     /// What a teacher prefix says about the student prefix of a context at its end, exactly. `Open` also where the search for
@@ -148,6 +115,15 @@ impl Work {
                 Some(false) if found.is_some() || shared.texts.all => Verdict::In,
                 _ => Verdict::Open,
             },
+        }
+    }
+
+    /// The same from the student's side alone, without a search: `Open` more often.
+    pub fn decide_quickly(&self, shared: &Decisions, state: u32, context: u32) -> Verdict {
+        let both_end = || self.contexts.closing(context).is_some() && self.states.complete(state);
+        match self.contexts.verdict(context) {
+            Verdict::In if !shared.texts.all && !both_end() => Verdict::Open,
+            verdict => verdict,
         }
     }
 
@@ -172,10 +148,6 @@ impl Work {
     }
 
     fn size(&self) -> usize {
-        self.states.size()
-            + self.contexts.size()
-            + self.joint.size()
-            + (self.kinds.len() + self.broad.len()) * 48
-            + self.runs * 12
+        self.states.size() + self.contexts.size() + self.joint.size() + self.kinds.len() * 48 + self.runs * 12
     }
 }

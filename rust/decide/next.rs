@@ -104,7 +104,10 @@ impl Work {
         let node = shared.teacher.trie.node(at);
         let masks = &shared.teacher.tables.masks;
         let mask = masks.next(self.states.get(state));
-        let open = (!shared.texts.all).then(|| masks.perhaps_open(self.states.get(state)));
+        let open = (!shared.texts.all).then(|| {
+            let everything = || Arc::new(Bits::full(masks.len()));
+            masks.perhaps_open(self.states.get(state)).unwrap_or_else(everything)
+        });
         let (student, teacher, texts) = (&shared.student, &shared.teacher, &shared.texts);
         let (contexts, states) = (&mut self.contexts, &mut self.states);
         let runs = Vec::new();
@@ -177,7 +180,7 @@ impl Walk<'_> {
         if found.settled() && found.labels.is_empty() {
             return self.add(node.first, node.last, outcome);
         }
-        if found.settled() && self.texts.plain_below(at) {
+        if found.settled() && self.reads(context) && self.texts.plain_below(at) {
             return self.add_read(context, node.first, node.last);
         }
         self.add_exact(context, node.first, node.exact);
@@ -194,7 +197,7 @@ impl Walk<'_> {
 
     /// Tokens that end where the context does.
     fn add_exact(&mut self, context: u32, first: u32, last: u32) {
-        if self.texts.all || self.contexts.closing(context).is_some() {
+        if self.reads(context) {
             return self.add_read(context, first, last);
         }
         let outcome = self.outcome(context, false);
@@ -218,6 +221,11 @@ impl Walk<'_> {
         }
         let sure = self.outcome(context, true);
         self.add(from, last, sure);
+    }
+
+    /// Whether the student reads the text as it stands.
+    fn reads(&self, context: u32) -> bool {
+        self.texts.all || self.contexts.closing(context).is_some()
     }
 
     fn outcome(&mut self, context: u32, sure: bool) -> u32 {

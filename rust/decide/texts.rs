@@ -39,7 +39,12 @@ impl Texts {
 
     /// Whether the student reads whatever the tokens below a node of the teacher's trie hold behind the node's path.
     pub fn plain_below(&self, at: u32) -> bool {
-        self.trouble[at as usize] <= self.depth[at as usize]
+        self.plain_behind(at, at)
+    }
+
+    /// Whether the student reads whatever the tokens below `child` hold behind the path of the node `at` above it.
+    pub fn plain_behind(&self, at: u32, child: u32) -> bool {
+        self.trouble[child as usize] <= self.depth[at as usize]
     }
 }
 

@@ -29,13 +29,17 @@ pub struct Extension {
     pub whole_end: Vec<bool>,
 }
 
-/// A teacher prefix of a text: its bytes, and the state of all but its last token.
+/// A teacher prefix of a text: the bytes that it shares with the text, those behind them, and the node before its last token.
 struct Prefix {
     text: usize,
-    bytes: Vec<u8>,
+    common: usize,
+    rest: Vec<u8>,
     before: usize,
     token: u32,
 }
+
+/// Decisions that a thread takes at least at a time.
+const DECISIONS: usize = 256;
 
 /// What is found out about a new node.
 struct Found {
@@ -67,17 +71,31 @@ impl Plan {
         Ok(extension)
     }
 
-    /// What the prefixes (node, token) say about s_1..s_depth of their texts, exactly: 1 in, 0 undecided, −1 out. Fails as
-    /// `extend` does.
-    pub fn decide(&self, nodes: &[i64], tokens: &[i64], depths: &[i64], threads: usize) -> Result<Vec<i8>> {
+    /// What the prefixes (node, token) say about s_1..s_depth of their texts: 1 in, 0 undecided, −1 out; by both tokenizers,
+    /// or (`quick`) by the student's readings alone. Fails as `extend` does.
+    pub fn decide(
+        &self,
+        nodes: &[i64],
+        tokens: &[i64],
+        depths: &[i64],
+        quick: bool,
+        threads: usize,
+    ) -> Result<Vec<i8>> {
         let prefixes = self.prefixes(nodes, tokens)?;
         if depths.len() != prefixes.len() {
             return Err(Error::Invalid(format!("{} depths for {} prefixes", depths.len(), prefixes.len())));
         }
-        let decided = map_blocks(prefixes.len(), 8, threads, |block| {
-            block.map(|i| self.decide_one(&prefixes[i], depths[i])).collect::<Result<Vec<_>>>()
+        // By text, whose contexts are then followed once.
+        let mut order: Vec<usize> = (0..prefixes.len()).collect();
+        order.sort_by_key(|&i| prefixes[i].text);
+        let decided = map_blocks(order.len(), DECISIONS.max(order.len() / 32), threads, |block| {
+            self.decide_some(&prefixes, depths, &order[block], quick)
         });
-        Ok(decided.into_iter().collect::<Result<Vec<_>>>()?.concat())
+        let mut out = vec![0; order.len()];
+        for (&i, verdict) in order.iter().zip(decided.into_iter().collect::<Result<Vec<_>>>()?.concat()) {
+            out[i] = verdict;
+        }
+        Ok(out)
     }
 
     fn prefixes(&self, nodes: &[i64], tokens: &[i64]) -> Result<Vec<Prefix>> {
@@ -93,13 +111,14 @@ impl Plan {
         let token = u32::try_from(token).map_err(|_| Error::Invalid(format!("token {token} is out of range")))?;
         let mut path = vec![token];
         let mut at = before;
-        while let Some((parent, token)) = self.step_to(at) {
+        while at >= self.node_token.len() {
+            let Some((parent, token)) = self.step_to(at) else { break };
             path.push(token);
             at = parent;
         }
         let text = self.node_ptr.partition_point(|&first| first <= at as i64) - 1;
-        let bytes = path.iter().rev().flat_map(|&token| self.tokenizer.bytes.get(token)).copied().collect();
-        Ok(Prefix { text, bytes, before, token })
+        let rest = path.iter().rev().flat_map(|&token| self.tokenizer.bytes.get(token)).copied().collect();
+        Ok(Prefix { text, common: self.general()?.ends[at], rest, before, token })
     }
 
     /// The parent of a node and the token between; none for a root.
@@ -123,7 +142,7 @@ impl Plan {
             let state = self.number(work, prefix)?;
             let mut found = Found {
                 state: work.states.get(state).clone(),
-                depth: reached(line, &prefix.bytes),
+                depth: prefix.reached(line),
                 wholes: Vec::new(),
                 parts: Vec::new(),
             };
@@ -145,25 +164,39 @@ impl Plan {
         })
     }
 
-    fn decide_one(&self, prefix: &Prefix, depth: i64) -> Result<i8> {
+    /// Verdicts about some prefixes, those of a text one after the other.
+    fn decide_some(&self, prefixes: &[Prefix], depths: &[i64], which: &[usize], quick: bool) -> Result<Vec<i8>> {
         let general = self.general()?;
-        let line = &general.lines[prefix.text];
+        let mut out = Vec::with_capacity(which.len());
+        general.shared.with(|work| {
+            for of_text in which.chunk_by(|&a, &b| prefixes[a].text == prefixes[b].text) {
+                let line = &general.lines[prefixes[of_text[0]].text];
+                let mut grower = Grower::new(&general.shared, work, line);
+                for &i in of_text {
+                    out.push(self.decide_one(&mut grower, &prefixes[i], depths[i], quick)?);
+                }
+            }
+            Ok(out)
+        })
+    }
+
+    fn decide_one(&self, grower: &mut Grower<'_>, prefix: &Prefix, depth: i64, quick: bool) -> Result<i8> {
+        let line = grower.line;
         let depth = usize::try_from(depth).ok().filter(|&d| d < line.ends.len());
         let depth =
             depth.ok_or_else(|| Error::Invalid(format!("a depth beyond the {} student tokens", line.ids.len())))?;
-        general.shared.with(|work| {
-            let state = self.number(work, prefix)?;
-            let reaches = reached(line, &prefix.bytes);
-            if depth > reaches {
-                return Ok(if prefix.bytes.len() < line.ends[depth] { 0 } else { -1 });
-            }
-            let mut grower = Grower::new(&general.shared, work, line);
-            let context = follow(&mut grower, prefix, depth);
-            Ok(match grower.work.decide(&general.shared, state, context) {
-                Verdict::In => 1,
-                Verdict::Open => 0,
-                Verdict::Out => -1,
-            })
+        let state = self.number(grower.work, prefix)?;
+        if depth > prefix.reached(line) {
+            return Ok(if prefix.common + prefix.rest.len() < line.ends[depth] { 0 } else { -1 });
+        }
+        let context = follow(grower, prefix, depth);
+        let (work, shared) = (&mut *grower.work, grower.shared);
+        let verdict =
+            if quick { work.decide_quickly(shared, state, context) } else { work.decide(shared, state, context) };
+        Ok(match verdict {
+            Verdict::In => 1,
+            Verdict::Open => 0,
+            Verdict::Out => -1,
         })
     }
 
@@ -176,15 +209,21 @@ impl Plan {
     }
 }
 
-/// The largest i such that the bytes begin with those of s_1..s_i.
-fn reached(line: &Line, bytes: &[u8]) -> usize {
-    line.depth(line.bytes.iter().zip(bytes).take_while(|(a, b)| a == b).count())
+impl Prefix {
+    /// The largest i such that the bytes begin with those of s_1..s_i.
+    fn reached(&self, line: &Line) -> usize {
+        let more = line.bytes[self.common..].iter().zip(&self.rest).take_while(|(a, b)| a == b).count();
+        line.depth(self.common + more)
+    }
 }
 
 /// The context at the end of a prefix's bytes, in question s_1..s_depth.
 fn follow(grower: &mut Grower<'_>, prefix: &Prefix, depth: usize) -> u32 {
-    let rest = &prefix.bytes[grower.line.ends[depth]..];
-    grower.work.contexts.feed_all(&grower.shared.student, grower.contexts[depth], rest)
+    let (line, from) = (grower.line, grower.line.ends[depth]);
+    let (student, contexts) = (&grower.shared.student, &mut grower.work.contexts);
+    let along = &line.bytes[from.min(prefix.common)..prefix.common];
+    let context = contexts.feed_all(student, grower.contexts[depth], along);
+    contexts.feed_all(student, context, &prefix.rest[from.saturating_sub(prefix.common)..])
 }
 
 impl Extension {

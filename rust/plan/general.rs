@@ -15,6 +15,8 @@ use crate::parallel::map_blocks;
 pub(super) struct General {
     pub shared: Arc<Decisions>,
     pub lines: Vec<Line>,
+    /// Bytes of its text up to each of the plan's own nodes.
+    pub ends: Vec<usize>,
     /// Nodes that were added, by number behind the plan's own: parent, token, text.
     pub added: Vec<(usize, u32, usize)>,
 }
@@ -44,12 +46,14 @@ pub(super) fn plan(pair: &Pair, texts: &[Vec<u32>], purposes: &[Purpose], thread
     });
     let mut plan = Plan::empty(pair, &shared.teacher.tables.spelling)?;
     let mut lines = Vec::with_capacity(texts.len());
+    let mut ends = Vec::new();
     for grown in parts.into_iter().flatten() {
         plan.append_general(&shared, &grown);
         plan.states.extend(grown.states);
+        ends.extend(grown.frontier.nodes.iter().map(|node| node.end));
         lines.push(grown.line);
     }
-    plan.general = Some(General { shared, lines, added: Vec::new() });
+    plan.general = Some(General { shared, lines, ends, added: Vec::new() });
     Ok(plan)
 }
 

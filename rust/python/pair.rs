@@ -127,17 +127,18 @@ impl Plan {
         Ok(Extension { core })
     }
 
-    /// What the prefixes (node, token) say about s_1..s_depth, exactly: 1 in, 0 undecided, −1 out.
+    /// What the prefixes (node, token) say about s_1..s_depth: 1 in, 0 undecided, −1 out.
     fn decide<'py>(
         &self,
         py: Python<'py>,
         nodes: Ids<'py>,
         tokens: Ids<'py>,
         depths: Ids<'py>,
+        quick: bool,
         num_threads: usize,
     ) -> PyResult<Array<'py, i8>> {
         let (nodes, tokens, depths) = (vector(&nodes), vector(&tokens), vector(&depths));
-        let decided = py.detach(|| self.core.decide(&nodes, &tokens, &depths, num_threads))?;
+        let decided = py.detach(|| self.core.decide(&nodes, &tokens, &depths, quick, num_threads))?;
         Ok(PyArray1::from_vec(py, decided))
     }
 

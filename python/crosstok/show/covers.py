@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from crosstok.nodes import IN, OUT
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
+from crosstok.undecided import ROW_FLOOR
 
 # Beside the kinds that a range may have (`crosstok.nodes`): a node, and all that follows it but what is listed apart.
 PARTLY = 4
@@ -94,7 +95,8 @@ class CoverTap:
         canonical = block.mask[at, index].cpu().numpy()
         log_mass = (block.logits[at, index].double() - block.log_norm[at]).cpu().numpy()
         node, kind = plan.range_node[ranges][owner], plan.range_kind[ranges][owner]
-        entries = Entries(owner, node, tokens, log_mass, kind).where(canonical).falling()
+        entries = Entries(owner, node, tokens, log_mass, kind).where(canonical)
+        entries = self._decided(entries, plan.range_depth[ranges][entries.group]).falling()
         top = entries.rank() < self.most
         others = entries.where(~top)
         self._count[ranges] = np.bincount(entries.group, minlength=len(ranges))
@@ -128,6 +130,17 @@ class CoverTap:
             arrays = (here.node, here.token, here.log_mass, here.kind)
             found.append(Largest(*arrays, unlisted, float(log_rest[i])))
         return found
+
+    def _decided(self, entries: Entries, depth: IntArray) -> Entries:
+        """Entries for s_1..s_depth, those decided that weigh something; without those that turn out to be out."""
+        heavy = np.flatnonzero((entries.kind != IN) & (entries.log_mass >= np.log(ROW_FLOOR)))
+        if not len(heavy):
+            return entries
+        asked = entries.where(heavy)
+        verdict = self.plan.decide(asked.node, asked.token, depth[heavy])
+        kind = entries.kind.copy()
+        kind[heavy[verdict > 0]], kind[heavy[verdict < 0]] = IN, OUT
+        return replace(entries, kind=kind).where(kind != OUT)
 
     def _parts(self, prefixes: Prefixes) -> Entries:
         """What of whole rows is in, one entry for each: the node, whatever follows but what the row's ranges list."""

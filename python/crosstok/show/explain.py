@@ -7,10 +7,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
+
 from crosstok.errors import TeacherError, TextError
 from crosstok.nodes import IN, LIKELY, UNLIKELY
 from crosstok.pair import Pair, Plan
-from crosstok.prefixes import gather, tightened
 from crosstok.reading import Reading
 from crosstok.results import Score, Status
 from crosstok.scores import score_of
@@ -32,8 +33,8 @@ def explain(
     """What the teacher thinks of each student token of a text, with the ``max_covers`` largest covers of each.
 
     prompt: None (the text starts a document) or teacher ids. ended: end-of-text follows. Exponentials are in float64,
-    so that listed and unlisted covers sum to P; in the regime "general" to its upper bound, before that of the prefix
-    one token shorter is heeded, and bounds are those of the plan's rows: no further ones are read. Raises TextError for
+    so that listed and unlisted covers sum to P; in the regime "general" to an upper bound, and bounds are those of the
+    plan's rows: no further ones are read. Raises TextError for
     a text that is not admissible.
     """
     if max_covers < 1:
@@ -42,16 +43,14 @@ def explain(
     try:
         plan = pair.plan([text], start=start, ended=[ended], num_threads=reading.num_threads)
         tap = CoverTap(plan, max_covers)
-        aggregator = reading.read(plan, [pair.prompt_ids(prompt)], tap, exact=True)
+        prefixes = reading.prefixes(plan, [pair.prompt_ids(prompt)], [ended], None, tap)
     except TextError as error:
         raise TextError(error.reason, None, error.offset) from None
     except TeacherError as error:
         raise TeacherError(error.reason) from None
-    prefixes = gather(plan, aggregator.masses)
-    score, found = score_of(plan, tightened(prefixes), 0, ended), tap.finish(prefixes, ended)
+    score, found = score_of(plan, prefixes, 0, ended), tap.finish(prefixes, ended)
     student, teacher = _aligned(plan, pair.teacher.encode(text, start).tolist(), ended)
     trunk = _Trunk(plan, pair.teacher, teacher)
-    log_covers = prefixes.upper[1:].tolist()
     return Explanation(
         text=text.encode(),
         prompt=None if prompt is None else len(prompt),
@@ -59,7 +58,7 @@ def explain(
         regime=pair.regime,
         reason=pair.reason,
         positions=tuple(
-            _position(score, i, student[i], trunk, found[i], log_covers[i]) for i in range(len(student))
+            _position(score, i, student[i], trunk, found[i], prefixes.bounded) for i in range(len(student))
         ),
         teacher=teacher,
     )
@@ -132,9 +131,10 @@ class _Trunk:
         return trunk, tuple(covers)
 
 
-def _position(
-    score: Score, i: int, token: Token, trunk: _Trunk, found: Largest, log_covers: float
-) -> Position:
+def _position(score: Score, i: int, token: Token, trunk: _Trunk, found: Largest, bounded: bool) -> Position:
+    log_covers = float(score.prefix_upper[i])
+    if bounded:
+        log_covers = float(np.logaddexp.reduce([*found.log_mass, found.log_rest]))
     shared, covers = trunk.covers(token, found, log_covers)
     return Position(
         token=token,
