@@ -32,7 +32,7 @@ const COVERED: usize = 64;
 /// Published tokenizers of different make: small, byte-level with NFC, SentencePiece-style.
 const PUBLISHED: [&str; 3] = ["smollm2", "qwen3", "gemma3"];
 /// What the label-scoring plan of a text is for.
-const LABELS: Purpose = Purpose { start: false, every_node: false, end_rows: true };
+const LABELS: Purpose = Purpose { start: false, every_node: false, boundaries: false, end_rows: true };
 
 /// One tokenizer.json, and what the stages start from.
 struct Fixture {

@@ -235,6 +235,10 @@ class Aggregator:
         if len(nodes.whole_node):
             self._whole_rows(block, ranges, sums)
 
+    def range_sums(self, block: Block, rows: IntArray, first: IntArray, last: IntArray) -> FloatArray:
+        """Log of the mass of places ``first..last`` of rows (int64 [ranges], rows rising); float64 [ranges]."""
+        return self._range_sums(block, rows, first, last)[1]
+
     def _range_sums(
         self, block: Block, rows: IntArray, first: IntArray, last: IntArray
     ) -> tuple[FloatArray, FloatArray]:

@@ -73,7 +73,7 @@ class Pair:
         """Plan the scoring of texts (docs/mathematics.md, 6), in parallel (0 threads: as many as the machine has).
 
         start: the text starts a document. ended: end-of-text follows it. every_node: keep the nodes that only
-        whole distributions need (in the general regime those at the end). Raises TextError, naming the text, for one
+        whole distributions need. Raises TextError, naming the text, for one
         that is not admissible, ValueError for a wrong number of flags, TypeError for a single text.
         """
         if isinstance(texts, (str, bytes)):
@@ -81,17 +81,24 @@ class Pair:
         starts = flags(start, len(texts), "start")
         ids = [self.encode(text, bool(starts[i]), i) for i, text in enumerate(texts)]
         ends = flags(ended, len(texts), "ended") | every_node
-        return self.plan_ids(Ragged.of(ids), starts, ends, every_node, num_threads)
+        return self.plan_ids(Ragged.of(ids), starts, ends, every_node, num_threads, boundaries=every_node)
 
     def plan_ids(
-        self, ids: Ragged, start: BoolArray, end_rows: BoolArray, every_node: bool, num_threads: int = 0
+        self,
+        ids: Ragged,
+        start: BoolArray,
+        end_rows: BoolArray,
+        every_node: bool,
+        num_threads: int = 0,
+        boundaries: bool = False,
     ) -> Plan:
         """Plan for student ids (without end-of-text), as `plan` does for texts; admissibility is not checked.
 
         start, end_rows: bool [sequences]; end_rows: whether the rows at the end are needed, for end-of-text or the
-        last distribution. Raises ValueError for a negative id.
+        last distribution. every_node: in the general regime only those at the end; boundaries: there, those at the
+        ends of all student tokens. Raises ValueError for a negative id.
         """
-        core = self._core.plan(ids.values, ids.offsets, start, every_node, end_rows, num_threads)
+        core = self._core.plan(ids.values, ids.offsets, start, every_node, boundaries, end_rows, num_threads)
         return Plan(core, self)
 
     def prompt_ids(self, prompt: Sequence[int] | IntArray | None) -> tuple[int, ...]:
@@ -100,6 +107,16 @@ class Pair:
             return tuple(ids_array(prompt).tolist())
         bos = self.teacher.bos_id
         return (self.teacher_eos[0] if bos is None else bos,)
+
+    @cached_property
+    def first_tokens(self) -> IntArray:
+        """int64 [tokens], in that order: the first student token of each teacher token by itself, −1 for none."""
+        return self._core.first_tokens()
+
+    @cached_property
+    def longer_tokens(self) -> IntArray:
+        """int64 [student vocab_size]: how many student tokens are longer than each one and begin with its bytes."""
+        return self._core.longer_tokens()
 
     @cached_property
     def order(self) -> IntArray:
@@ -208,6 +225,26 @@ class Plan:
         student's readings of all its bytes, without a search. Raises as `extend`.
         """
         return self._core.decide(node, token, depth, quick, num_threads)
+
+    def beyond(self) -> _core.Beyond:
+        """Which rows say what of the next student tokens, in the regime "general" and with every node only.
+
+        Arrays: exact_node, exact_depth, int64 [rows]: a node that ends where s_1..s_depth does, whose whole row is
+        about the next token. node, first, last, depth, int64 [ranges]: tokens ``first..last`` of the order, after ``node``, reach beyond
+        s_1..s_depth. ends, bool [positions], n + 1 a text: the student reads the text cut there as s_1..s_i.
+        """
+        return self._core.beyond()
+
+    def closings(
+        self, node: IntArray, token: IntArray, depth: IntArray, exact: bool = False, num_threads: int = 0
+    ) -> tuple[IntArray, BoolArray]:
+        """The student token after s_1..s_depth in the text of each prefix (node, token) cut behind it; int64 [k].
+
+        −1 where that text does not start with s_1..s_depth, −2 where the cut is inside a character that leaves it
+        open. Second, bool [k]: no text of the prefix can have another one, by the student's readings, or
+        (exact) by both tokenizers. The prefixes must reach beyond s_1..s_depth. Raises as `extend`.
+        """
+        return self._core.closings(node, token, depth, exact, num_threads)
 
     def following(self, text: int, node: IntArray, token: IntArray | None = None) -> _core.Following:
         """What prefixes of a text say about the student token after all of it, in the regime "general" only.

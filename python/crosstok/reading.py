@@ -79,28 +79,46 @@ class Reading:
         prompts: Sequence[tuple[int, ...]],
         ended: Sequence[bool],
         goal: Goal | None,
-        watch: Tap | None = None,
     ) -> Prefixes:
         """Read a plan's rows, and those further ones that the goal asks for where something is undecided.
 
-        ended: for each text whether end-of-text follows it. watch: whoever looks at the plan's rows as well; they are
-        then reduced in float64, and no further ones are read. Raises what `read` does.
+        ended: for each text whether end-of-text follows it. Raises what `read` does.
         """
         if not len(plan.whole_node) and not plan.range_kind.any():
-            return gather(plan, self.read(plan, prompts, watch, exact=watch is not None).masses)
+            return gather(plan, self.read(plan, prompts).masses)
         nodes = Nodes.of(plan)
-        if goal is None or goal.max_rows == 0 or watch is not None:
+        if goal is None or goal.max_rows == 0:
             tap = UndecidedTap(nodes, 0.0, None, ROW_FLOOR)
-            both = tap if watch is None else _Taps((tap, watch))
-            aggregator = self.read(plan, prompts, both, exact=watch is not None)
+            aggregator = self.read(plan, prompts, tap)
             return tightened(self._decided(plan, aggregator.masses, tap.finish())[0])
         with open_session(self.teacher, trees_of(plan, prompts)) as session:
             aggregator, tap = self.aggregator(nodes), UndecidedTap(nodes, goal.floor, goal.kept)
             rows = session.stream()
             self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, tap)
-            growth = _Growth(self, plan, session, goal, aggregator.space)
+            growth = _Goals(self, plan, session, goal, aggregator.space)
             prefixes, found = self._decided(plan, aggregator.masses, tap.finish(), goal.light)
             return tightened(refine(plan, prefixes, found, goal, ended, growth))
+
+    def bounded(
+        self,
+        plan: Plan,
+        prompts: Sequence[tuple[int, ...]],
+        watch: Tap,
+        session: Session | None = None,
+        exact: bool = False,
+    ) -> Prefixes:
+        """What `prefixes` gives without a goal, while ``watch`` sees the plan's rows as well.
+
+        session: that reads them, of the plan's trees. exact: as in `read`.
+        """
+        tap = UndecidedTap(Nodes.of(plan), 0.0, None, ROW_FLOOR)
+        aggregator = self.aggregator(Nodes.of(plan))
+        rows = stream_rows(self.teacher, trees_of(plan, prompts)) if session is None else session.stream()
+        taps = _Taps((tap, watch))
+        self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, taps, exact)
+        if not len(plan.whole_node) and not plan.range_kind.any():
+            return gather(plan, aggregator.masses)
+        return tightened(self._decided(plan, aggregator.masses, tap.finish())[0])
 
     def _decided(
         self, plan: Plan, masses: Masses, found: Undecided, light: float = HEAVY
@@ -141,31 +159,30 @@ class Reading:
         self.timings.teacher += perf_counter() - start
 
 
-class _Growth:
+class Growth:
     """Extends a plan, and reads the new rows in the session that has read the plan."""
 
-    def __init__(self, reading: Reading, plan: Plan, session: Session, goal: Goal, space: Workspace) -> None:
-        self.reading, self.plan, self.session, self.goal, self.space = reading, plan, session, goal, space
+    def __init__(
+        self, reading: Reading, plan: Plan, session: Session, space: Workspace | None = None
+    ) -> None:
+        self.reading, self.plan, self.session, self.space = reading, plan, session, space
         # The session counts a tree's nodes as they come: of each node its number there (−1: it was refused), and of
         # each number the node.
         self._number = np.arange(len(plan.node_token)) - plan.node_ptr[plan.node_text]
         bounds = zip(plan.node_ptr[:-1].tolist(), plan.node_ptr[1:].tolist(), strict=True)
         self._nodes = [list(range(first, last)) for first, last in bounds]
 
-    def decide(
-        self, node: IntArray, token: IntArray, depth: IntArray, quick: bool = False
-    ) -> npt.NDArray[np.int8]:
-        """As `Plan.decide`."""
-        return self.plan.decide(node, token, depth, quick, self.reading.num_threads)
-
-    def grow(self, node: IntArray, token: IntArray) -> Further:
+    def read(
+        self, node: IntArray, token: IntArray, tap: Tap | Callable[[Nodes], Tap]
+    ) -> tuple[Nodes, Masses]:
         """Read the rows of new nodes, but of no text whose new paths the teacher refuses (too long)."""
         extension = self.plan.extend(node, token, self.reading.num_threads)
         nodes = Nodes.of(self.plan, extension)
         aggregator = self.reading.aggregator(nodes, self.space)
-        tap = UndecidedTap(nodes, self.goal.floor, self.goal.kept)
+        self.space = aggregator.space
+        tap = tap(nodes) if callable(tap) else tap
         self.reading.reduce(self._rows(extension), aggregator, self._nodes_of, tap)
-        return Further(nodes, aggregator.masses, tap.finish())
+        return nodes, aggregator.masses
 
     def _rows(self, extension: Extension) -> Iterator[RowBlock]:
         tree, token = extension.node_text, extension.node_token
@@ -188,6 +205,31 @@ class _Growth:
     def _nodes_of(self, part: RowBlock) -> IntArray:
         found = [self._nodes[t][n] for t, n in zip(part.tree.tolist(), part.node.tolist(), strict=True)]
         return np.array(found, dtype=np.int64)
+
+
+class _Goals(Growth):
+    """As `refine` needs it."""
+
+    def __init__(self, reading: Reading, plan: Plan, session: Session, goal: Goal, space: Workspace) -> None:
+        super().__init__(reading, plan, session, space)
+        self.goal = goal
+
+    def decide(
+        self, node: IntArray, token: IntArray, depth: IntArray, quick: bool = False
+    ) -> npt.NDArray[np.int8]:
+        """As `Plan.decide`."""
+        return self.plan.decide(node, token, depth, quick, self.reading.num_threads)
+
+    def grow(self, node: IntArray, token: IntArray) -> Further:
+        """Read the rows of new nodes, with what they leave undecided."""
+        taps: list[UndecidedTap] = []
+
+        def tap_of(nodes: Nodes) -> UndecidedTap:
+            taps.append(UndecidedTap(nodes, self.goal.floor, self.goal.kept))
+            return taps[0]
+
+        nodes, masses = self.read(node, token, tap_of)
+        return Further(nodes, masses, taps[0].finish())
 
 
 def _reduce(nodes: IntArray, part: RowBlock, aggregator: Aggregator, tap: Tap | None, exact: bool) -> None:

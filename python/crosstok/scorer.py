@@ -10,7 +10,9 @@ from weakref import ref
 import torch
 
 from crosstok import distributions as dense
-from crosstok.errors import PlanError, TeacherError, TextError
+from crosstok.errors import TeacherError, TextError
+from crosstok.expansion import Search
+from crosstok.general import estimates, log_rows
 from crosstok.next_token import next_token
 from crosstok.pair import Pair, Plan
 from crosstok.prefixes import Prefixes, gather
@@ -79,6 +81,7 @@ class Scorer:
         self.timings = Timings()
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
+        self._search = None if tolerance is None else Search(float(tolerance), max_rows)
         endless = tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher)
         if pair.regime == "general" and endless:
             raise ValueError(
@@ -150,8 +153,6 @@ class Scorer:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
         if top_k is not None:
             raise ValueError("top_k is not available yet: distributions are dense")
-        if self.pair.regime == "general":
-            raise PlanError("distributions of pairs in the general regime are not available yet")
         rows = max(1, DENSE_BYTES // (8 * self.width))
         batches = form_batches(requests_of(texts, prompts, ended), rows, self._positions)
         return _counted(self._distribution_batches(batches))
@@ -162,10 +163,20 @@ class Scorer:
         plans = self._plans(batches, every_node=True)
         del batches
         for batch, plan in plans:
+            if self.pair.regime == "general":
+                yield self._estimates(batch, plan)
+                continue
             collector = dense.Collector(plan, self.width)
             aggregator = self._reading.read(plan, self._prompts(batch), collector)
             prefixes = gather(plan, aggregator.masses)
             yield (self._distribution(plan, collector, prefixes, text) for text in range(len(batch)))
+
+    def _estimates(self, batch: Sequence[Request], plan: Plan) -> Iterator[Distributions]:
+        """The closing estimates of a batch, with what further rows add to them."""
+        found = estimates(self._reading, plan, self._prompts(batch), self.width, self._search)
+        for text, rows in enumerate(found):
+            ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
+            yield Distributions(ids, log_rows(rows), torch.from_numpy(rows.undecided).float())
 
     def next_token(
         self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None

@@ -56,6 +56,11 @@ impl Decisions {
         Ok(Self { teacher, student, texts, free: Cache::default() })
     }
 
+    /// Whether the student reads every text that the teacher does.
+    pub fn reads_all(&self) -> bool {
+        self.texts.all
+    }
+
     /// Runs `call` with caches that nobody else has.
     pub fn with<R>(&self, call: impl FnOnce(&mut Work) -> R) -> R {
         let mut work = self.free.with(Vec::pop).flatten().unwrap_or_default();

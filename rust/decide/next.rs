@@ -66,7 +66,7 @@ impl Outcome {
     }
 
     /// Whether nothing but one token, or that the student prefix is not there, or that there is no text, can come out.
-    fn settled(&self) -> bool {
+    pub fn settled(&self) -> bool {
         self.longer.0 >= self.longer.1 && self.labels.len() + usize::from(self.outside) <= 1
     }
 }
@@ -128,6 +128,11 @@ impl Work {
             student: (&shared.student, &mut self.contexts.states),
         };
         self.joint.feasible(&mut sides, Item { state, at: Trie::ROOT, label: 0 }, item)
+    }
+
+    /// The outcome of all teacher prefixes with a context, by the student's readings alone.
+    pub fn next_by_readings(&self, shared: &Decisions, context: u32) -> Outcome {
+        Outcome::of(self.contexts.items(context), self.contexts.closing(context), &shared.student, false)
     }
 
     /// The outcome of a teacher prefix by what both tokenizers can go on with, exactly; without `sure` where that was not

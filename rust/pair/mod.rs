@@ -8,6 +8,7 @@ pub use regime::{Regime, Verdict};
 
 use crate::decide::Decisions;
 use crate::error::{Error, Result};
+use crate::parallel::map_blocks;
 use crate::shared::SharedTokenizer;
 use crate::spelling::{Spelling, Tables};
 use crate::sync::Lazy;
@@ -84,6 +85,34 @@ impl Pair {
     pub fn decisions(&self) -> Result<Arc<Decisions>> {
         let make = || Decisions::new(&self.teacher, &self.student).map(Arc::new);
         self.decisions.get_or_make(make).clone()
+    }
+
+    /// The first student token of each of the teacher's tokens by itself, in the order that plans refer to; none where
+    /// the student cannot read its beginning.
+    pub fn first_tokens(&self, threads: usize) -> Result<Vec<Option<u32>>> {
+        let (order, student) = (self.order()?, &self.student.tokenizer);
+        let first = |token: u32| {
+            let bytes = self.teacher.tokenizer.bytes.get(token);
+            let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+            student.encode(text, false).ok().and_then(|ids| ids.first().copied())
+        };
+        let parts = map_blocks(order.len(), 1 << 12, threads, |block| {
+            order[block].iter().map(|&token| first(token)).collect::<Vec<_>>()
+        });
+        Ok(parts.concat())
+    }
+
+    /// How many student tokens are longer than each one and begin with it, by id.
+    pub fn longer_tokens(&self) -> Result<Vec<u32>> {
+        let (trie, tables) = (self.student.byte_trie()?, self.student.byte_tables()?);
+        let mut longer = vec![0; self.student.tokenizer.vocab_size];
+        for at in 0..trie.len() as u32 {
+            let node = trie.node(at);
+            for place in node.first..node.exact {
+                longer[tables.spelling.tokens()[place as usize] as usize] = node.last - node.exact;
+            }
+        }
+        Ok(longer)
     }
 
     /// The teacher's tokens in the order that plans refer to.

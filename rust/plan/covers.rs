@@ -27,7 +27,7 @@ pub struct Covers {
 /// A node, the token that crosses from it (−1: none), and 1 or 0.
 pub(super) type Cover = (i64, i64, i8);
 
-const PURPOSE: Purpose = Purpose { start: false, every_node: false, end_rows: false };
+const PURPOSE: Purpose = Purpose { start: false, every_node: false, boundaries: false, end_rows: false };
 
 /// Every byte cover of `prefix`, as id sequences.
 pub fn enumerate_bytes(tables: &Tables, prefix: &[u8]) -> Result<Vec<Vec<i64>>> {

@@ -1,5 +1,6 @@
 //! Explicit covers in the general regime: byte covers, each with its decision.
 
+use super::Purpose;
 use super::covers::{Cover, Covers, too_many};
 use super::frontier::{Frontier, Grower};
 use super::line::Line;
@@ -19,7 +20,8 @@ pub(super) fn list(
     let line = Line::new(&pair.teacher.tokenizer, &pair.student.tokenizer, ids, false);
     shared.with(|work| {
         let mut grower = Grower::new(shared, work, &line);
-        let frontier = grower.grow(end.is_some(), false);
+        let purpose = Purpose { start: false, every_node: false, boundaries: false, end_rows: end.is_some() };
+        let frontier = grower.grow(purpose);
         let mut at_position: Vec<Vec<Cover>> = vec![Vec::new(); line.ends.len() + usize::from(end.is_some())];
         at_position[0].push((0, -1, 1));
         let mut count = 1;

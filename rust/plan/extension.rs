@@ -30,18 +30,19 @@ pub struct Extension {
 }
 
 /// A teacher prefix of a text: the bytes that it shares with the text, those behind them, and the node before its last token.
-struct Prefix {
-    text: usize,
+pub(super) struct Prefix {
+    pub(super) text: usize,
     common: usize,
     rest: Vec<u8>,
     before: usize,
     token: u32,
 }
 
-/// Decisions that a thread takes at least at a time.
-const DECISIONS: usize = 256;
+/// Prefixes that a thread looks at, at least, at a time.
+const TOGETHER: usize = 256;
 
 /// What is found out about a new node.
+#[derive(Clone)]
 struct Found {
     state: crate::canonical::State,
     depth: usize,
@@ -55,13 +56,9 @@ impl Plan {
     pub fn extend(&mut self, nodes: &[i64], tokens: &[i64], threads: usize) -> Result<Extension> {
         let first = self.states.len();
         let prefixes = self.prefixes(nodes, tokens)?;
-        let found = map_blocks(prefixes.len(), 8, threads, |block| {
-            block.map(|i| self.look_at(&prefixes[i], first + i)).collect::<Result<Vec<_>>>()
-        });
+        let found = self.of_each(&prefixes, threads, |grower, i| self.look_at(grower, &prefixes[i], first + i))?;
         let mut extension = Extension { first, ..Extension::default() };
-        for (prefix, found) in
-            prefixes.into_iter().zip(found.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten())
-        {
+        for (prefix, found) in prefixes.into_iter().zip(found) {
             extension.add(&prefix, &found, self.canonical.complete(&found.state));
             self.states.push(found.state);
             if let Some(general) = &mut self.general {
@@ -82,23 +79,54 @@ impl Plan {
         threads: usize,
     ) -> Result<Vec<i8>> {
         let prefixes = self.prefixes(nodes, tokens)?;
+        self.check_depths(&prefixes, depths)?;
+        self.of_each(&prefixes, threads, |grower, i| self.decide_one(grower, &prefixes[i], depths[i], quick))
+    }
+
+    /// What is found out about each of some prefixes; those of a text are looked at together, since its contexts are then
+    /// followed once.
+    pub(super) fn of_each<R: Send + Clone>(
+        &self,
+        prefixes: &[Prefix],
+        threads: usize,
+        call: impl Fn(&mut Grower<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let general = self.general()?;
+        let mut order: Vec<usize> = (0..prefixes.len()).collect();
+        order.sort_by_key(|&i| prefixes[i].text);
+        let parts = map_blocks(order.len(), TOGETHER.max(order.len() / 32), threads, |block| {
+            general.shared.with(|work| {
+                let mut out = Vec::with_capacity(block.len());
+                for of_text in order[block].chunk_by(|&a, &b| prefixes[a].text == prefixes[b].text) {
+                    let line = &general.lines[prefixes[of_text[0]].text];
+                    let mut grower = Grower::new(&general.shared, work, line);
+                    for &i in of_text {
+                        out.push(call(&mut grower, i)?);
+                    }
+                }
+                Ok(out)
+            })
+        });
+        let found = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        let mut out: Vec<(usize, R)> = order.into_iter().zip(found).collect();
+        out.sort_by_key(|&(i, _)| i);
+        Ok(out.into_iter().map(|(_, found)| found).collect())
+    }
+
+    pub(super) fn check_depths(&self, prefixes: &[Prefix], depths: &[i64]) -> Result<()> {
         if depths.len() != prefixes.len() {
             return Err(Error::Invalid(format!("{} depths for {} prefixes", depths.len(), prefixes.len())));
         }
-        // By text, whose contexts are then followed once.
-        let mut order: Vec<usize> = (0..prefixes.len()).collect();
-        order.sort_by_key(|&i| prefixes[i].text);
-        let decided = map_blocks(order.len(), DECISIONS.max(order.len() / 32), threads, |block| {
-            self.decide_some(&prefixes, depths, &order[block], quick)
-        });
-        let mut out = vec![0; order.len()];
-        for (&i, verdict) in order.iter().zip(decided.into_iter().collect::<Result<Vec<_>>>()?.concat()) {
-            out[i] = verdict;
+        for (prefix, &depth) in prefixes.iter().zip(depths) {
+            let ids = self.general()?.lines[prefix.text].ids.len();
+            if depth < 0 || depth as usize > ids {
+                return Err(Error::Invalid(format!("depth {depth} of {ids} student tokens")));
+            }
         }
-        Ok(out)
+        Ok(())
     }
 
-    fn prefixes(&self, nodes: &[i64], tokens: &[i64]) -> Result<Vec<Prefix>> {
+    pub(super) fn prefixes(&self, nodes: &[i64], tokens: &[i64]) -> Result<Vec<Prefix>> {
         if nodes.len() != tokens.len() {
             return Err(Error::Invalid(format!("{} nodes for {} tokens", nodes.len(), tokens.len())));
         }
@@ -135,61 +163,38 @@ impl Plan {
         self.general.as_ref().ok_or_else(|| Error::Plan("nothing is undecided in this regime".into()))
     }
 
-    fn look_at(&self, prefix: &Prefix, number: usize) -> Result<Found> {
-        let general = self.general()?;
-        let line = &general.lines[prefix.text];
-        general.shared.with(|work| {
-            let state = self.number(work, prefix)?;
-            let mut found = Found {
-                state: work.states.get(state).clone(),
-                depth: prefix.reached(line),
-                wholes: Vec::new(),
-                parts: Vec::new(),
-            };
-            let mut grower = Grower::new(&general.shared, work, line);
-            for depth in (1..=found.depth).rev() {
-                let context = follow(&mut grower, prefix, depth);
-                match grower.work.decide(&general.shared, state, context) {
-                    Verdict::In => break,
-                    Verdict::Out => {}
-                    Verdict::Open => {
-                        let end = grower.work.contexts.closing(context).is_some_and(|label| label != OUTSIDE);
-                        found.wholes.push(Whole { node: number, depth, end });
-                        let target = Target { node: number, depth, state, whole: true };
-                        grower.parts(&target, context, Trie::ROOT, &Settled::default(), &mut found.parts);
-                    }
+    fn look_at(&self, grower: &mut Grower<'_>, prefix: &Prefix, number: usize) -> Result<Found> {
+        let (line, shared) = (grower.line, grower.shared);
+        let state = self.number(grower.work, prefix)?;
+        let mut found = Found {
+            state: grower.work.states.get(state).clone(),
+            depth: prefix.reached(line),
+            wholes: Vec::new(),
+            parts: Vec::new(),
+        };
+        for depth in (1..=found.depth).rev() {
+            let context = prefix.follow(grower, grower.contexts[depth], depth);
+            match grower.work.decide(shared, state, context) {
+                Verdict::In => break,
+                Verdict::Out => {}
+                Verdict::Open => {
+                    let end = grower.work.contexts.closing(context).is_some_and(|label| label != OUTSIDE);
+                    found.wholes.push(Whole { node: number, depth, end });
+                    let target = Target { node: number, depth, state, whole: true };
+                    grower.parts(&target, context, Trie::ROOT, &Settled::default(), &mut found.parts);
                 }
             }
-            Ok(found)
-        })
-    }
-
-    /// Verdicts about some prefixes, those of a text one after the other.
-    fn decide_some(&self, prefixes: &[Prefix], depths: &[i64], which: &[usize], quick: bool) -> Result<Vec<i8>> {
-        let general = self.general()?;
-        let mut out = Vec::with_capacity(which.len());
-        general.shared.with(|work| {
-            for of_text in which.chunk_by(|&a, &b| prefixes[a].text == prefixes[b].text) {
-                let line = &general.lines[prefixes[of_text[0]].text];
-                let mut grower = Grower::new(&general.shared, work, line);
-                for &i in of_text {
-                    out.push(self.decide_one(&mut grower, &prefixes[i], depths[i], quick)?);
-                }
-            }
-            Ok(out)
-        })
+        }
+        Ok(found)
     }
 
     fn decide_one(&self, grower: &mut Grower<'_>, prefix: &Prefix, depth: i64, quick: bool) -> Result<i8> {
-        let line = grower.line;
-        let depth = usize::try_from(depth).ok().filter(|&d| d < line.ends.len());
-        let depth =
-            depth.ok_or_else(|| Error::Invalid(format!("a depth beyond the {} student tokens", line.ids.len())))?;
+        let (line, depth) = (grower.line, depth as usize);
         let state = self.number(grower.work, prefix)?;
         if depth > prefix.reached(line) {
-            return Ok(if prefix.common + prefix.rest.len() < line.ends[depth] { 0 } else { -1 });
+            return Ok(if prefix.len() < line.ends[depth] { 0 } else { -1 });
         }
-        let context = follow(grower, prefix, depth);
+        let context = prefix.follow(grower, grower.contexts[depth], depth);
         let (work, shared) = (&mut *grower.work, grower.shared);
         let verdict =
             if quick { work.decide_quickly(shared, state, context) } else { work.decide(shared, state, context) };
@@ -201,7 +206,7 @@ impl Plan {
     }
 
     /// The number of a prefix's state.
-    fn number(&self, work: &mut Work, prefix: &Prefix) -> Result<u32> {
+    pub(super) fn number(&self, work: &mut Work, prefix: &Prefix) -> Result<u32> {
         let side = &self.general()?.shared.teacher;
         let before = work.states.number(side, self.states[prefix.before].clone());
         let not = || Error::Invalid(format!("token {} is not canonical after node {}", prefix.token, prefix.before));
@@ -211,19 +216,23 @@ impl Plan {
 
 impl Prefix {
     /// The largest i such that the bytes begin with those of s_1..s_i.
-    fn reached(&self, line: &Line) -> usize {
+    pub(super) fn reached(&self, line: &Line) -> usize {
         let more = line.bytes[self.common..].iter().zip(&self.rest).take_while(|(a, b)| a == b).count();
         line.depth(self.common + more)
     }
-}
 
-/// The context at the end of a prefix's bytes, in question s_1..s_depth.
-fn follow(grower: &mut Grower<'_>, prefix: &Prefix, depth: usize) -> u32 {
-    let (line, from) = (grower.line, grower.line.ends[depth]);
-    let (student, contexts) = (&grower.shared.student, &mut grower.work.contexts);
-    let along = &line.bytes[from.min(prefix.common)..prefix.common];
-    let context = contexts.feed_all(student, grower.contexts[depth], along);
-    contexts.feed_all(student, context, &prefix.rest[from.saturating_sub(prefix.common)..])
+    /// From a context at the end of s_1..s_depth to that at the end of the prefix.
+    pub(super) fn follow(&self, grower: &mut Grower<'_>, context: u32, depth: usize) -> u32 {
+        let (line, from) = (grower.line, grower.line.ends[depth]);
+        let (student, contexts) = (&grower.shared.student, &mut grower.work.contexts);
+        let context = contexts.feed_all(student, context, &line.bytes[from.min(self.common)..self.common]);
+        contexts.feed_all(student, context, &self.rest[from.saturating_sub(self.common)..])
+    }
+
+    /// How many bytes it has, dummy prefix included.
+    pub(super) fn len(&self) -> usize {
+        self.common + self.rest.len()
+    }
 }
 
 impl Extension {

@@ -7,6 +7,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::Purpose;
 use super::line::Line;
 use crate::decide::context::{OUTSIDE, Verdict};
 use crate::decide::kinds::Kind;
@@ -28,7 +29,7 @@ pub struct Node {
 }
 
 /// Tokens at places `first..last` after `node` have a kind for s_1..s_depth.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Part {
     pub node: usize,
     pub first: u32,
@@ -38,7 +39,7 @@ pub struct Part {
 }
 
 /// A row that is looked at whole for s_1..s_depth; `end`: the text ended there starts with it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Whole {
     pub node: usize,
     pub depth: usize,
@@ -72,11 +73,10 @@ impl<'a> Grower<'a> {
         Self { shared, work, line, contexts }
     }
 
-    /// The tree, without nodes that say nothing about any student prefix. `ends`: keep those at the end at which the text may
-    /// end, with `every` all those at the end.
-    pub fn grow(&mut self, ends: bool, every: bool) -> Frontier {
+    /// The tree, without nodes that say nothing about any student prefix, or that the purpose has no use for.
+    pub fn grow(&mut self, purpose: Purpose) -> Frontier {
         let all = self.all_nodes();
-        let nodes = self.keep_needed(all, (ends, every));
+        let nodes = self.keep_needed(all, purpose);
         let open = self.undecided_nodes(&nodes);
         let mut frontier = Frontier { nodes, ..Frontier::default() };
         self.fill(&mut frontier, &open);
@@ -120,12 +120,13 @@ impl<'a> Grower<'a> {
     }
 
     /// Leaves out nodes that lead nowhere.
-    fn keep_needed(&mut self, nodes: Vec<Node>, (ends, every): (bool, bool)) -> Vec<Node> {
+    fn keep_needed(&mut self, nodes: Vec<Node>, purpose: Purpose) -> Vec<Node> {
         let mut needed = vec![false; nodes.len()];
         for (at, node) in nodes.iter().enumerate().rev() {
             let at_end = node.end == self.line.bytes.len();
-            let last = at_end && (every || ends && self.work.states.complete(node.state));
-            needed[at] |= node.parent.is_none() || last || self.crosses(node);
+            let last = at_end && (purpose.every_node || purpose.end_rows && self.work.states.complete(node.state));
+            let between = purpose.boundaries && self.line.ends.binary_search(&node.end).is_ok();
+            needed[at] |= node.parent.is_none() || last || between || self.crosses(node);
             if let Some(parent) = node.parent.filter(|_| needed[at]) {
                 needed[parent] = true;
             }

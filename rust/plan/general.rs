@@ -37,7 +37,7 @@ pub(super) fn plan(pair: &Pair, texts: &[Vec<u32>], purposes: &[Purpose], thread
             .map(|t| {
                 let line = Line::new(teacher, student, &texts[t], purposes[t].start);
                 shared.with(|work| {
-                    let frontier = Grower::new(&shared, work, &line).grow(purposes[t].end_rows, purposes[t].every_node);
+                    let frontier = Grower::new(&shared, work, &line).grow(purposes[t]);
                     let states = frontier.nodes.iter().map(|node| work.states.get(node.state).clone()).collect();
                     Grown { line, frontier, states }
                 })

@@ -5,6 +5,7 @@
 //! s_1..s_i is a node at an earlier boundary with one more token that reaches s_i or goes beyond it, so P(s_1..s_i) is a sum over
 //! nodes of ranges of their rows, in the order of the tokens' spellings.
 
+mod closing;
 mod covers;
 mod decided;
 mod enumerate;
@@ -17,6 +18,7 @@ mod tree;
 
 use std::sync::Arc;
 
+pub use closing::Beyond;
 pub use covers::{Covers, enumerate_bytes};
 pub use enumerate::enumerate;
 pub use extension::Extension;
@@ -34,11 +36,15 @@ use tree::{Tree, grow};
 
 /// What a plan is for.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // independent flags, not states
 pub struct Purpose {
     /// The text starts a document (dummy prefix).
     pub start: bool,
-    /// Keep every node, not only those that the labels need: rows for whole distributions.
+    /// Keep every node, not only those that the labels need: rows for whole distributions. In the regime "general" those at
+    /// the end of the text.
     pub every_node: bool,
+    /// In the regime "general": keep all nodes that end where a student token does.
+    pub boundaries: bool,
     /// Whether nodes at the end of the text are needed: for end-of-text or the last distribution.
     pub end_rows: bool,
 }

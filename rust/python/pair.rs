@@ -10,7 +10,8 @@ use super::{Ids, flags_of, ragged_of};
 use crate::error::Error;
 use crate::pair::Pair as Core;
 use crate::plan::{
-    Covers, Extension as CoreExtension, Following as CoreFollowing, Plan as CorePlan, Purpose, enumerate,
+    Beyond as CoreBeyond, Covers, Extension as CoreExtension, Following as CoreFollowing, Plan as CorePlan, Purpose,
+    enumerate,
 };
 
 type Array<'py, T> = Bound<'py, PyArray1<T>>;
@@ -55,13 +56,17 @@ impl Pair {
         offsets: Ids<'py>,
         start: PyReadonlyArrayDyn<'py, bool>,
         every_node: bool,
+        boundaries: bool,
         end_rows: PyReadonlyArrayDyn<'py, bool>,
         num_threads: usize,
     ) -> PyResult<Plan> {
         let texts = ragged_of(&values, &offsets)?;
         let (start, end_rows) = (flags_of(&start, texts.len())?, flags_of(&end_rows, texts.len())?);
-        let purposes: Vec<Purpose> =
-            start.into_iter().zip(end_rows).map(|(start, end_rows)| Purpose { start, every_node, end_rows }).collect();
+        let purposes: Vec<Purpose> = start
+            .into_iter()
+            .zip(end_rows)
+            .map(|(start, end_rows)| Purpose { start, every_node, boundaries, end_rows })
+            .collect();
         let core = py.detach(|| CorePlan::new(&self.core, &texts, &purposes, num_threads))?;
         Ok(Plan { core })
     }
@@ -70,6 +75,18 @@ impl Pair {
     fn order<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, i64>> {
         let order = py.detach(|| self.core.order())?;
         Ok(PyArray1::from_iter(py, order.into_iter().map(i64::from)))
+    }
+
+    /// The first student token of each teacher token by itself, in that order; −1 for none.
+    fn first_tokens<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, i64>> {
+        let first = py.detach(|| self.core.first_tokens(0))?;
+        Ok(PyArray1::from_iter(py, first.into_iter().map(|token| token.map_or(-1, i64::from))))
+    }
+
+    /// How many student tokens are longer than each one and begin with it, by id.
+    fn longer_tokens<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, i64>> {
+        let longer = py.detach(|| self.core.longer_tokens())?;
+        Ok(PyArray1::from_iter(py, longer.into_iter().map(i64::from)))
     }
 
     /// The spelling order: teacher tokens, offsets and student ids of their spellings.
@@ -142,6 +159,27 @@ impl Plan {
         Ok(PyArray1::from_vec(py, decided))
     }
 
+    /// What the rows are for where whole distributions are wanted.
+    fn beyond(&self, py: Python<'_>) -> PyResult<Beyond> {
+        Ok(Beyond { core: py.detach(|| self.core.beyond())? })
+    }
+
+    /// The student token after s_1..s_depth in the text of each prefix (node, token), and whether it is certain.
+    fn closings<'py>(
+        &self,
+        py: Python<'py>,
+        nodes: Ids<'py>,
+        tokens: Ids<'py>,
+        depths: Ids<'py>,
+        exact: bool,
+        num_threads: usize,
+    ) -> PyResult<(Array<'py, i64>, Array<'py, bool>)> {
+        let (nodes, tokens, depths) = (vector(&nodes), vector(&tokens), vector(&depths));
+        let found = py.detach(|| self.core.closings(&nodes, &tokens, &depths, exact, num_threads))?;
+        let label = PyArray1::from_iter(py, found.iter().map(|&(label, _)| label));
+        Ok((label, PyArray1::from_iter(py, found.iter().map(|&(_, certain)| certain))))
+    }
+
     /// What the rows of nodes of one text say about the student token after it.
     fn following(&self, py: Python<'_>, text: usize, nodes: Ids<'_>) -> PyResult<Following> {
         let nodes = vector(&nodes);
@@ -208,6 +246,15 @@ impl Extension {
         self.core.first
     }
 }
+
+/// What a plan's rows are for where whole distributions are wanted.
+#[pyclass(frozen, module = "crosstok._core")]
+pub struct Beyond {
+    core: CoreBeyond,
+}
+
+arrays!(Beyond: i64 { exact_node, exact_depth, node, first, last, depth });
+arrays!(Beyond: bool { ends });
 
 /// What rows say about the next student token.
 #[pyclass(frozen, module = "crosstok._core")]

@@ -43,7 +43,7 @@ def explain(
     try:
         plan = pair.plan([text], start=start, ended=[ended], num_threads=reading.num_threads)
         tap = CoverTap(plan, max_covers)
-        prefixes = reading.prefixes(plan, [pair.prompt_ids(prompt)], [ended], None, tap)
+        prefixes = reading.bounded(plan, [pair.prompt_ids(prompt)], tap, exact=True)
     except TextError as error:
         raise TextError(error.reason, None, error.offset) from None
     except TeacherError as error:

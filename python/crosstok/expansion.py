@@ -1,0 +1,281 @@
+"""Leaves replaced by the rows after them: for nothing where the plan has read them, else for further teacher rows.
+
+A leaf is a teacher prefix beyond s_1..s_i whose next student token is not certain. The row after it splits its mass
+among longer prefixes; what is too light to be looked up stays with the leaf's own closing (docs/mathematics.md, 12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from crosstok.closing import ROW_SHARE, Heavy, Leaves, look_up
+from crosstok.estimates import undecided_mass
+from crosstok.pair import BoolArray, Plan
+from crosstok.ragged import FloatArray, IntArray
+from crosstok.refine import LOSSLESS
+
+ORDERS = ("mass", "longer", "flips")
+# Rows that a position may ask for in one round, and how much lighter than its first choice they may be.
+_ROUND, _ROUND_SHARE = 4, 0.25
+_ENDLESS_ROUND = 1 << 10
+# How often closings flip that nothing is known about, and how many observations that is worth.
+_PRIOR, _WEIGHT = 0.1, 0.05
+_BUCKETS = 20
+# Tokens below this share of a row, times the tolerance, are not looked up.
+_FLOOR = 1e-4
+# Leaves from this share of the tolerance on are worth a search; with less than that left to gain a position is done.
+_EXACT = 1e-2
+# A difference of masses below this share of them is rounding.
+_DUST = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What rows say: arrays [nodes], numbered from ``first``; heavy: their heavy tokens, by node.
+
+    total: float64, what a row's canonical tokens and end-of-text sum to: 1, less without renormalisation, 0 for a row
+    without any. eos: float64, of end-of-text. seen: bool, the row was read.
+    """
+
+    first: int
+    heavy: Heavy
+    total: FloatArray
+    eos: FloatArray
+    seen: BoolArray
+
+
+class Grower(Protocol):
+    """Reads further rows: those after (node, token), int64 [k] both, in one go."""
+
+    def __call__(self, node: IntArray, token: IntArray) -> Rows:
+        """Their rows; what the teacher refuses is not seen."""
+
+
+def expand(
+    plan: Plan,
+    leaves: Leaves,
+    child: IntArray,
+    rows: Rows,
+    depth: IntArray,
+    threads: int,
+    light: float = ROW_SHARE,
+    exact_from: float = np.inf,
+) -> Leaves:
+    """What leaves become: ``child``, int64 [leaves], is the node of each, whose row is among ``rows``.
+
+    depth: int64 [leaves], i of each one's position. light: what becomes no leaf of its own. exact_from: see `look_up`.
+    """
+    heavy, at = rows.heavy, child - rows.first
+    first = np.searchsorted(heavy.node, child)
+    size = np.searchsorted(heavy.node, child, side="right") - first
+    owner = np.repeat(np.arange(len(child)), size)
+    entry = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + first[owner]
+    mass = leaves.mass[owner] * np.exp(heavy.log_mass[entry])
+    keep = (mass >= light) & (mass > 0)
+    owner, entry, mass = owner[keep], entry[keep], mass[keep]
+    node, token = child[owner], heavy.token[entry]
+    position = leaves.position[owner]
+    longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads)
+    none, sure = np.full(len(child), -1), np.ones(len(child), dtype=bool)
+    eos = leaves.mass * rows.eos[at]
+    ended = replace(leaves, node=child, token=none, certain=sure, mass=eos)
+    left = leaves.mass * rows.total[at] - eos - np.bincount(owner, mass, len(child))
+    rest = replace(leaves, node=child, token=none, mass=np.maximum(left, 0.0))
+    return Leaves.join([longer, ended.where(eos > 0), rest.where(rest.mass > _DUST * leaves.mass)])
+
+
+def expand_known(
+    plan: Plan,
+    leaves: Leaves,
+    rows: Rows,
+    depth_of: IntArray,
+    threads: int,
+    light: float = ROW_SHARE,
+    exact_from: float = np.inf,
+) -> Leaves:
+    """Replace leaves whose rows the plan has, until none is left. depth_of: int64 [positions], i of each."""
+    base = int(plan.order.max(initial=0)) + 2
+    below = np.flatnonzero(plan.node_parent >= 0)
+    keys = plan.node_parent[below] * base + plan.node_token[below]
+    order = np.argsort(keys)
+    keys, below = keys[order], below[order]
+    done, left = [leaves.where(np.zeros(0, dtype=np.int64))], leaves
+    while len(left.node) and len(keys):
+        wanted = np.where(left.token >= 0, left.node * base + left.token, -1)
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        known = (keys[at] == wanted) & ~left.certain
+        done.append(left.where(~known))
+        child = below[at[known]]
+        left = left.where(known)
+        left = expand(plan, left, child, rows, depth_of[left.position], threads, light, exact_from)
+    return Leaves.join([*done, left])
+
+
+class Flips:
+    """How often the closing of a leaf is not what comes of it, by how many student tokens are longer than it."""
+
+    def __init__(self, longer: IntArray) -> None:
+        self._bucket = np.minimum(np.ceil(np.log2(longer + 1)).astype(np.int64) + 1, _BUCKETS - 1)
+        self._seen, self._flipped = np.full(_BUCKETS, _WEIGHT), np.full(_BUCKETS, _WEIGHT * _PRIOR)
+
+    def bucket(self, label: IntArray) -> IntArray:
+        """Of leaves, by their closings; those without one are a bucket of their own."""
+        return np.where(label >= 0, self._bucket[np.maximum(label, 0)], 0)
+
+    def learn(self, label: IntArray, mass: FloatArray, flipped: FloatArray) -> None:
+        """Rows were read after leaves: mass of each, and how much of it then had another closing."""
+        bucket = self.bucket(label)
+        self._seen += np.bincount(bucket, mass, _BUCKETS)
+        self._flipped += np.bincount(bucket, flipped, _BUCKETS)
+
+    def rate(self, label: IntArray) -> FloatArray:
+        """float64: how likely leaves are to flip."""
+        found: FloatArray = (self._flipped / self._seen)[self.bucket(label)]
+        return found
+
+
+@dataclass(frozen=True)
+class Search:
+    """When a position is done, and in which order its leaves are looked at: one of `ORDERS`.
+
+    tolerance: of the undecided mass. max_rows: further rows a position, None: any number.
+    """
+
+    tolerance: float
+    max_rows: int | None
+    order: str = "flips"
+
+    @property
+    def row_share(self) -> float:
+        """Tokens with this share of a row are looked up."""
+        return min(ROW_SHARE, self.tolerance * _FLOOR)
+
+    @property
+    def exact_from(self) -> float:
+        """From this mass on both tokenizers are asked whether a closing is certain."""
+        return self.tolerance * _EXACT
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """The distributions of a batch, n + 1 a text, arrays [positions].
+
+    text, depth: int64, s_1..s_depth of which text. light: float64, mass of tokens that are not looked up, as a share
+    of the upper bound of P(s_1..s_depth).
+    """
+
+    text: IntArray
+    depth: IntArray
+    light: FloatArray
+
+    def undecided(self, leaves: Leaves) -> FloatArray:
+        """float64 [positions]: `undecided_mass` of what leaves have come to."""
+        count = len(self.text)
+        labelled = leaves.where(leaves.label >= 0)
+        raw = np.bincount(labelled.position, labelled.mass, count) + self.light
+        sure = labelled.where(labelled.certain)
+        certain = np.bincount(sure.position, sure.mass, count).astype(np.float64)
+        return undecided_mass(raw, certain)
+
+
+class Expansion:
+    """Rounds over all positions of a batch: the best leaves of each, whose rows are then read together.
+
+    A position's choices depend on nothing outside its text. rows: int64 [positions], further rows used so far.
+    """
+
+    def __init__(self, plan: Plan, positions: Positions, search: Search, threads: int) -> None:
+        self.plan, self.positions, self.search, self.threads = plan, positions, search, threads
+        self.rows = np.zeros(len(positions.text), dtype=np.int64)
+        self._flips = [Flips(plan.pair.longer_tokens) for _ in range(len(plan))]
+        self._node_of: dict[tuple[int, int], int] = {}
+        self._read: list[Rows] = []
+
+    def run(self, leaves: Leaves, grow: Grower) -> Leaves:
+        """Until each position is done; what is left of the leaves."""
+        while len(chosen := self._choose(leaves)):
+            asked = leaves.where(chosen)
+            kept = np.ones(len(leaves.node), dtype=bool)
+            kept[chosen] = False
+            child = self._children(asked, grow)
+            refused = replace(asked, token=np.full(len(asked.node), -1)).where(child < 0)
+            parts = [leaves.where(kept), refused]
+            firsts = np.array([rows.first for rows in self._read])
+            owner = np.searchsorted(firsts, child, side="right") - 1
+            for i in np.unique(owner[child >= 0]).tolist():
+                mine = (owner == i) & (child >= 0)
+                parts.append(self._expand(asked.where(mine), child[mine], self._read[i]))
+            self.rows += np.bincount(asked.position[child >= 0], minlength=len(self.rows))
+            leaves = Leaves.join(parts)
+        return leaves
+
+    def _choose(self, leaves: Leaves) -> IntArray:
+        """Which leaves are replaced in this round."""
+        open_ = self.positions.undecided(leaves) > self.search.tolerance
+        left = leaves.where(~leaves.certain & (leaves.token >= 0))
+        gain = np.bincount(left.position, left.mass, len(open_))
+        open_ &= gain > max(self.search.tolerance * _EXACT, LOSSLESS)
+        # Without a budget all leaves have their turn, sooner or later.
+        budget, lightest = np.full(len(open_), _ENDLESS_ROUND), 0.0
+        if self.search.max_rows is not None:
+            budget, lightest = np.minimum(_ROUND, self.search.max_rows - self.rows), _ROUND_SHARE
+        which = np.flatnonzero(~leaves.certain & (leaves.token >= 0) & open_[leaves.position])
+        position, value = leaves.position[which], self._value(leaves.where(which))
+        order = np.lexsort((leaves.token[which], leaves.node[which], -value, position))
+        which, position, value = which[order], position[order], value[order]
+        first = np.searchsorted(position, position)
+        rank = np.arange(len(which)) - first
+        keep = (rank < budget[position]) & (value >= value[first] * lightest) if len(which) else rank < 0
+        chosen: IntArray = which[keep]
+        return chosen
+
+    def _value(self, leaves: Leaves) -> FloatArray:
+        """float64 [leaves]: what decides which are first."""
+        mass = leaves.mass
+        if self.search.order == "mass":
+            return mass
+        if self.search.order == "longer":
+            longer = self.plan.pair.longer_tokens[np.maximum(leaves.label, 0)]
+            found: FloatArray = mass * (1.0 + np.log2(1.0 + np.where(leaves.label >= 0, longer, 1 << 16)))
+            return found
+        value, text = np.zeros(len(mass)), self.positions.text[leaves.position]
+        for t in np.unique(text).tolist():
+            value[text == t] = mass[text == t] * self._flips[t].rate(leaves.label[text == t])
+        return value
+
+    def _children(self, asked: Leaves, grow: Grower) -> IntArray:
+        """The nodes of leaves, int64; −1 for one whose row the teacher refuses. Reads what is not known yet."""
+        keys = list(zip(asked.node.tolist(), asked.token.tolist(), strict=True))
+        new = list(dict.fromkeys(key for key in keys if key not in self._node_of))
+        if new:
+            node, token = np.array(new, dtype=np.int64).T.copy()
+            rows = grow(node, token)
+            for k, key in enumerate(new):
+                self._node_of[key] = rows.first + k if rows.seen[k] else -1
+            self._read.append(rows)
+        return np.array([self._node_of[key] for key in keys], dtype=np.int64)
+
+    def _expand(self, asked: Leaves, child: IntArray, rows: Rows) -> Leaves:
+        depth = self.positions.depth[asked.position]
+        search = self.search
+        found = expand(
+            self.plan, asked, child, rows, depth, self.threads, search.row_share, search.exact_from
+        )
+        if self.search.order == "flips":
+            self._learn(asked, child, found)
+        return found
+
+    def _learn(self, asked: Leaves, child: IntArray, found: Leaves) -> None:
+        """Notes how much of each leaf's mass got another closing."""
+        count = len(self.positions.text)
+        keys, wanted = child * count + asked.position, found.node * count + found.position
+        order = np.argsort(keys)
+        of = order[np.searchsorted(keys[order], wanted)]
+        flipped = np.bincount(of, found.mass * (found.label != asked.label[of]), len(child))
+        text = self.positions.text[asked.position]
+        for t in np.unique(text).tolist():
+            mine = text == t
+            self._flips[t].learn(asked.label[mine], asked.mass[mine], flipped[mine])

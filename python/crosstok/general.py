@@ -1,0 +1,86 @@
+"""Whole distributions in the regime "general", from a batch's plan: the closing estimate, and what rows add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from crosstok.closing import ROW_SHARE, ClosingCollector, Heavy, HeavyTap, Leaves
+from crosstok.estimates import Estimate, estimate
+from crosstok.expansion import Expansion, Positions, Rows, Search, expand_known
+from crosstok.masses import Masses
+from crosstok.nodes import Nodes
+from crosstok.pair import Plan
+from crosstok.prefixes import Prefixes
+from crosstok.ragged import IntArray
+from crosstok.reading import Growth, Reading, trees_of
+from crosstok.teacher.session import open_session
+
+
+def estimates(
+    reading: Reading,
+    plan: Plan,
+    prompts: Sequence[tuple[int, ...]],
+    width: int,
+    search: Search | None,
+    top: int | None = None,
+) -> Iterator[Estimate]:
+    """The distributions of each text of a plan that keeps its boundaries. Raises what `Reading.read` does.
+
+    search: how far leaves are replaced by further rows; None: only by those that the plan has.
+    """
+    share, exact_from = (ROW_SHARE, np.inf) if search is None else (search.row_share, search.exact_from)
+    collector = ClosingCollector(plan, width, share)
+    if search is None or search.max_rows == 0:
+        prefixes = reading.bounded(plan, prompts, collector)
+        leaves = _known(reading, plan, collector, prefixes, exact_from)[0]
+        spent = np.zeros(len(collector.beyond.ends), dtype=np.int64)
+    else:
+        with open_session(reading.teacher, trees_of(plan, prompts)) as session:
+            prefixes = reading.bounded(plan, prompts, collector, session)
+            leaves, positions = _known(reading, plan, collector, prefixes, exact_from)
+            growth = Growth(reading, plan, session)
+
+            def grow(node: IntArray, token: IntArray) -> Rows:
+                tap = HeavyTap(plan, share)
+                nodes, masses = growth.read(node, token, tap)
+                return rows_of(reading, nodes, masses, tap.finish())
+
+            expansion = Expansion(plan, positions, search, reading.num_threads)
+            leaves = expansion.run(leaves, grow)
+            spent = expansion.rows
+    for text in range(len(plan)):
+        yield estimate(plan, collector, prefixes, leaves, spent, text)
+
+
+def _known(
+    reading: Reading, plan: Plan, collector: ClosingCollector, prefixes: Prefixes, exact_from: float
+) -> tuple[Leaves, Positions]:
+    """The leaves of a plan's own rows."""
+    heavy = collector.heavy.finish()
+    rows = rows_of(reading, Nodes.of(plan), prefixes.masses, heavy)
+    positions = _positions(plan, collector, prefixes)
+    threads, share = reading.num_threads, collector.row_share
+    leaves = collector.leaves(prefixes, heavy, exact_from, threads)
+    return expand_known(plan, leaves, rows, positions.depth, threads, share, exact_from), positions
+
+
+def _positions(plan: Plan, collector: ClosingCollector, prefixes: Prefixes) -> Positions:
+    count = np.diff(plan.student_ptr) + 1
+    text = np.repeat(np.arange(len(count)), count)
+    depth = np.arange(len(text)) - np.repeat(np.cumsum(count) - count, count)
+    return Positions(text, depth, collector.light_mass(prefixes))
+
+
+def rows_of(reading: Reading, nodes: Nodes, masses: Masses, heavy: Heavy) -> Rows:
+    """What rows amount to, where leaves are replaced by them."""
+    total = np.ones(len(nodes)) if reading.canonical == "renormalize" else masses.kept.copy()
+    total[masses.dead] = 0.0
+    return Rows(nodes.first, heavy, total, np.exp(masses.eos), masses.seen)
+
+
+def log_rows(found: Estimate) -> torch.Tensor:
+    """float32 [n + 1, width]: logarithms of an estimate's rows, in their memory."""
+    return found.rows.log_()

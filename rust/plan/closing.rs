@@ -1,0 +1,117 @@
+//! The next student token after every s_1..s_i of a text, in the regime "general": which rows say something about it, and what
+//! a teacher prefix beyond s_1..s_i would go on with if the text were cut there.
+
+use super::Plan;
+use super::extension::Prefix;
+use super::frontier::Grower;
+use crate::decide::context::{INSIDE, OUTSIDE, TRACK};
+use crate::error::Result;
+use crate::trie::Trie;
+
+/// No student token follows: what is read does not start with s_1..s_i.
+const OUT: i64 = -1;
+/// It is not known which: a character has not ended.
+const UNKNOWN: i64 = -2;
+
+/// Which rows say something about the student token after s_1..s_depth.
+#[derive(Debug, Default)]
+pub struct Beyond {
+    /// Nodes that end where s_1..s_depth does: their whole rows. (A first token that is nothing but the dummy prefix ends
+    /// where nothing does, so that the root stands for both.)
+    pub exact_node: Vec<i64>,
+    pub exact_depth: Vec<i64>,
+    /// Tokens `first..last` of the order, after `node`, that reach beyond the end of s_1..s_depth.
+    pub node: Vec<i64>,
+    pub first: Vec<i64>,
+    pub last: Vec<i64>,
+    pub depth: Vec<i64>,
+    /// Of each position (n + 1 a text): the student reads the text cut there as s_1..s_i.
+    pub ends: Vec<bool>,
+}
+
+impl Plan {
+    /// What the plan's rows are for, where whole distributions are wanted. Fails (plan) in other regimes.
+    pub fn beyond(&self) -> Result<Beyond> {
+        let general = self.general()?;
+        let trie = &general.shared.teacher.trie;
+        let mut beyond = Beyond::default();
+        for (text, line) in general.lines.iter().enumerate() {
+            general.shared.with(|work| {
+                let grower = Grower::new(&general.shared, work, line);
+                let closing = |&context: &u32| grower.work.contexts.closing(context) == Some(INSIDE);
+                beyond.ends.extend(grower.contexts.iter().map(closing));
+            });
+            for node in self.node_ptr[text] as usize..self.node_ptr[text + 1] as usize {
+                let end = general.ends[node];
+                let from = line.ends.partition_point(|&other| other < end);
+                let to = line.ends.partition_point(|&other| other <= end);
+                beyond.exact_node.extend((from..to).map(|_| node as i64));
+                beyond.exact_depth.extend((from..to).map(|depth| depth as i64));
+                let mut at = Trie::ROOT;
+                for (step, &byte) in line.bytes[end..].iter().enumerate() {
+                    let Some(next) = trie.child(at, byte) else { break };
+                    at = next;
+                    let here = trie.node(at);
+                    if let Ok(depth) = line.ends.binary_search(&(end + step + 1)).map(|_| line.depth(end + step + 1))
+                        && here.exact < here.last
+                    {
+                        beyond.node.push(node as i64);
+                        beyond.first.push(i64::from(here.exact));
+                        beyond.last.push(i64::from(here.last));
+                        beyond.depth.push(depth as i64);
+                    }
+                }
+            }
+        }
+        Ok(beyond)
+    }
+
+    /// The student token after s_1..s_depth in the text of each prefix (node, token) cut behind it, −1 where that text does
+    /// not start with s_1..s_depth, −2 where that is not known; and whether no text of the prefix can have another one, as far
+    /// as the student's readings tell, or (`exact`) both tokenizers. Fails as `extend` does.
+    pub fn closings(
+        &self,
+        nodes: &[i64],
+        tokens: &[i64],
+        depths: &[i64],
+        exact: bool,
+        threads: usize,
+    ) -> Result<Vec<(i64, bool)>> {
+        let prefixes = self.prefixes(nodes, tokens)?;
+        self.check_depths(&prefixes, depths)?;
+        self.of_each(&prefixes, threads, |grower, i| self.closing_one(grower, &prefixes[i], depths[i] as usize, exact))
+    }
+
+    fn closing_one(&self, grower: &mut Grower<'_>, prefix: &Prefix, depth: usize, exact: bool) -> Result<(i64, bool)> {
+        let (line, shared) = (grower.line, grower.shared);
+        let state = self.number(grower.work, prefix)?;
+        if prefix.reached(line) < depth {
+            return Ok((OUT, prefix.len() > line.ends[depth]));
+        }
+        let mut context = grower.work.contexts.track(grower.contexts[depth]);
+        if depth == 0 && line.start && shared.student.tables.canonical.tokenizer.dummy.is_some() {
+            context = grower.work.contexts.feed(&shared.student, context, b' ');
+        }
+        let context = prefix.follow(grower, context, depth);
+        let work = &mut *grower.work;
+        let closing = work.contexts.closing(context);
+        let found = work.next_by_readings(shared, context);
+        let label = match closing {
+            Some(OUTSIDE) => OUT,
+            Some(TRACK) => UNKNOWN,
+            Some(label) => i64::from(label),
+            None => found.closing.map_or(UNKNOWN, i64::from),
+        };
+        let known = shared.reads_all() || (closing.is_some() && work.states.complete(state));
+        if found.settled() && known && label != UNKNOWN {
+            return Ok((label, true));
+        }
+        if !exact {
+            return Ok((label, false));
+        }
+        let found = work.next_exact(shared, state, context);
+        let certain = found.sure && found.settled();
+        let only = found.labels.first().map_or(OUT, |&label| i64::from(label));
+        Ok((if certain { only } else { label }, certain))
+    }
+}
