@@ -27,6 +27,7 @@ from crosstok.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from crosstok.results import Distributions, NextToken, Score, Status
     from crosstok.scorer import Scorer
+    from crosstok.targets import SparseTargets
     from crosstok.teacher import HFTeacher, TableTeacher, Teacher
 
 # Names that need torch, and where they are.
@@ -36,6 +37,7 @@ _LAZY = {
     "NextToken": "crosstok.results",
     "Score": "crosstok.results",
     "Scorer": "crosstok.scorer",
+    "SparseTargets": "crosstok.targets",
     "Status": "crosstok.results",
     "TableTeacher": "crosstok.teacher",
     "Teacher": "crosstok.teacher",
@@ -55,6 +57,7 @@ __all__ = [
     "Request",
     "Score",
     "Scorer",
+    "SparseTargets",
     "Status",
     "TableTeacher",
     "TargetsError",

@@ -25,9 +25,10 @@ def estimates(
     prompts: Sequence[tuple[int, ...]],
     width: int,
     search: Search | None,
-    top: int | None = None,
-) -> Iterator[Estimate]:
-    """The distributions of each text of a plan that keeps its boundaries. Raises what `Reading.read` does.
+) -> Iterator[tuple[Estimate, Prefixes]]:
+    """The distributions of each text of a plan that keeps its boundaries, and what they are shares of.
+
+    Raises what `Reading.read` does.
 
     search: how far leaves are replaced by further rows; None: only by those that the plan has.
     """
@@ -52,7 +53,7 @@ def estimates(
             leaves = expansion.run(leaves, grow)
             spent = expansion.rows
     for text in range(len(plan)):
-        yield estimate(plan, collector, prefixes, leaves, spent, text)
+        yield estimate(plan, collector, prefixes, leaves, spent, text), prefixes
 
 
 def _known(

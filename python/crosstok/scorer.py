@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import ref
 
 import torch
 
 from crosstok import distributions as dense
+from crosstok.cut import cut
 from crosstok.errors import TeacherError, TextError
 from crosstok.expansion import Search
 from crosstok.general import estimates, log_rows
@@ -22,10 +23,12 @@ from crosstok.refine import Goal
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
 from crosstok.results import Distributions, NextToken, Score, Source, Timings
 from crosstok.scores import score_of
+from crosstok.targets import SparseTargets
 from crosstok.teacher.protocol import Teacher
 from crosstok.teacher.table import TableTeacher
 
 if TYPE_CHECKING:
+    from crosstok.methods import Method
     from crosstok.show import Shown
 
 T = TypeVar("T")
@@ -36,7 +39,6 @@ TEACHER_BATCHES = 4
 BATCH_TOKENS = 1024
 # Dense rows of a batch of texts take about this much memory (a single text may take more).
 DENSE_BYTES = 1 << 30
-METHODS = ("auto",)
 
 
 class Scorer:
@@ -44,7 +46,8 @@ class Scorer:
 
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
     the non-canonical mass). method: "auto": exact where nothing is undecided, which is everywhere in the regimes "same"
-    and "subset", else between bounds; others are not available yet. tolerance, max_rows: how far bounds are tightened
+    and "subset", else between bounds; others, for comparison, are in `crosstok.methods` ("beam", "strict_1to1", "bpm",
+    "recursion"), method_options are theirs. tolerance, max_rows: how far bounds are tightened
     by further teacher rows, in the regime "general" only; see `score`. temperature divides the teacher's logits before
     anything else. width: of the student's logits, for padded heads. num_threads: of the planner, 0 or None for all
     cores. Attributes: teacher, pair, width (at least the student's vocab_size), timings.
@@ -65,11 +68,10 @@ class Scorer:
         temperature: float = 1.0,
         width: int | None = None,
         num_threads: int | None = None,
+        method_options: Mapping[str, Any] | None = None,
     ) -> None:
         if canonical not in ("renormalize", "mask"):
             raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
-        if method not in METHODS:
-            raise ValueError(f"method {method!r} is not available yet, only 'auto'")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
         if tolerance is not None and not 0 <= tolerance <= 1:
@@ -88,6 +90,13 @@ class Scorer:
                 "tolerance 0 needs max_rows: only a TableTeacher is read until nothing is undecided"
             )
         self._check_widths()
+        self._method: Method | None = None
+        if method != "auto":
+            from crosstok import methods
+
+            self._method = methods.open(method, self._reading, pair, self.width, **(method_options or {}))
+        elif method_options:
+            raise ValueError(f"method 'auto' has no options: {', '.join(method_options)}")
 
     @property
     def batch_budget(self) -> int:
@@ -126,6 +135,9 @@ class Scorer:
 
         Errors name a text by its index in its batch, and come when their batch is asked for.
         """
+        if self._method is not None:
+            yield from map(self._method.score, batches)
+            return
         plans = self._plans(batches, every_node=False)
         del batches  # the thread that reads them lets go of them
         for batch, plan in plans:
@@ -137,46 +149,91 @@ class Scorer:
                 for text, request in enumerate(batch)
             ]
 
+    @overload
+    def distributions(
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: None = None
+    ) -> list[Distributions]: ...
+
+    @overload
+    def distributions(
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, *, top_k: int
+    ) -> list[SparseTargets]: ...
+
     def distributions(
         self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
-    ) -> list[Distributions]:
+    ) -> list[Distributions] | list[SparseTargets]:
         """The teacher's distribution over the next student token, at every position of each text.
 
-        n + 1 rows whatever ``ended`` is. top_k: not available yet. Raises what `score` raises, and PlanError for a pair
-        in the regime "general".
+        n + 1 rows whatever ``ended`` is. top_k: cut to so many entries a row, as `SparseTargets`. In the regime
+        "general" rows are the closing estimate, normalised, and `Distributions.undecided_mass` bounds their total
+        variation from the truth; with a tolerance further rows are read until it is no larger, or ``max_rows`` were
+        used for a position. Raises what `score` raises.
         """
-        return list(self.iter_distributions(texts, prompts, ended, top_k))
+        if top_k is None:
+            return list(self.iter_distributions(texts, prompts, ended))
+        return list(self.iter_distributions(texts, prompts, ended, top_k=top_k))
+
+    @overload
+    def iter_distributions(
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: None = None
+    ) -> Iterator[Distributions]: ...
+
+    @overload
+    def iter_distributions(
+        self, texts: Texts, prompts: Prompts = None, ended: Ended = True, *, top_k: int
+    ) -> Iterator[SparseTargets]: ...
 
     def iter_distributions(
         self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
-    ) -> Iterator[Distributions]:
+    ) -> Iterator[Distributions] | Iterator[SparseTargets]:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
-        if top_k is not None:
-            raise ValueError("top_k is not available yet: distributions are dense")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {top_k}")
         rows = max(1, DENSE_BYTES // (8 * self.width))
         batches = form_batches(requests_of(texts, prompts, ended), rows, self._positions)
-        return _counted(self._distribution_batches(batches))
+        found: Iterator[Any] = _counted(self._distribution_batches(batches, top_k))
+        return found
 
     def _distribution_batches(
-        self, batches: Iterable[Sequence[Request]]
-    ) -> Iterator[Iterator[Distributions]]:
+        self, batches: Iterable[Sequence[Request]], top_k: int | None
+    ) -> Iterator[Iterable[Distributions | SparseTargets]]:
+        if self._method is not None:
+            method = self._method
+            yield from (method.distributions(batch, top_k) for batch in batches)
+            return
         plans = self._plans(batches, every_node=True)
         del batches
         for batch, plan in plans:
-            if self.pair.regime == "general":
-                yield self._estimates(batch, plan)
-                continue
-            collector = dense.Collector(plan, self.width)
-            aggregator = self._reading.read(plan, self._prompts(batch), collector)
-            prefixes = gather(plan, aggregator.masses)
-            yield (self._distribution(plan, collector, prefixes, text) for text in range(len(batch)))
+            found = (
+                self._estimates(batch, plan) if self.pair.regime == "general" else self._exact(batch, plan)
+            )
+            yield (
+                rows if top_k is None else self._cut(plan, prefixes, rows, text, batch[text], top_k)
+                for text, (rows, prefixes) in enumerate(found)
+            )
 
-    def _estimates(self, batch: Sequence[Request], plan: Plan) -> Iterator[Distributions]:
+    def _exact(self, batch: Sequence[Request], plan: Plan) -> Iterator[tuple[Distributions, Prefixes]]:
+        """The distributions of a batch in the regimes "same" and "subset"."""
+        collector = dense.Collector(plan, self.width)
+        aggregator = self._reading.read(plan, self._prompts(batch), collector)
+        prefixes = gather(plan, aggregator.masses)
+        for text in range(len(batch)):
+            yield self._distribution(plan, collector, prefixes, text), prefixes
+
+    def _estimates(self, batch: Sequence[Request], plan: Plan) -> Iterator[tuple[Distributions, Prefixes]]:
         """The closing estimates of a batch, with what further rows add to them."""
         found = estimates(self._reading, plan, self._prompts(batch), self.width, self._search)
-        for text, rows in enumerate(found):
+        for text, (rows, prefixes) in enumerate(found):
             ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
-            yield Distributions(ids, log_rows(rows), torch.from_numpy(rows.undecided).float())
+            undecided = torch.from_numpy(rows.undecided).float()
+            yield Distributions(ids, log_rows(rows), undecided), prefixes
+
+    def _cut(
+        self, plan: Plan, prefixes: Prefixes, found: Distributions, text: int, request: Request, top_k: int
+    ) -> SparseTargets:
+        score = score_of(plan, prefixes, text, request.ended)
+        size = len(request.text if isinstance(request.text, bytes) else request.text.encode())
+        return cut(self.pair, found, score, size, request.ended, top_k)
 
     def next_token(
         self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None

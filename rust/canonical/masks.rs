@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::added::AddedState;
 use super::branch::{Branch, Branches, Join, Phase};
-use super::quick::Doubtful;
 use super::shape::{Use, pretoken_run};
 use super::whole::WholeState;
 use super::{Canonical, State, nfc};
@@ -311,6 +311,15 @@ impl Masks {
             })
             .collect()
     }
+}
+
+/// What `quick` has found out: tokens after which the text perhaps cannot end.
+#[derive(Debug, Default)]
+pub(super) struct Doubtful {
+    pub by_state: Cache<FxHashMap<PretokenState, Arc<Bits>>>,
+    /// For branches in which more matters.
+    pub rarer: Cache<FxHashMap<(PretokenState, AddedState, WholeState), Arc<Bits>>>,
+    pub touching: Lazy<Bits>,
 }
 
 /// What the pretokenizer says about a token.

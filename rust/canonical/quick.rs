@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::State;
-use super::added::AddedState;
 use super::branch::{Branch, Join, Phase};
 use super::masks::{Masks, Outcome};
 use super::whole::WholeState;
 use crate::bits::Bits;
 use crate::bpe::NONE;
 use crate::pretoken::boundaries::State as PretokenState;
-use crate::sync::{Cache, Lazy};
 
 /// Pairs that are tested one by one before any of them is taken to be possible.
 const TESTS: usize = 20_000;
@@ -21,15 +17,6 @@ const TESTS: usize = 20_000;
 const FEW: usize = 32;
 /// Sets kept of the rarer kind.
 const RARER: usize = 1 << 10;
-
-/// Tokens after which the text perhaps cannot end.
-#[derive(Debug, Default)]
-pub struct Doubtful {
-    by_state: Cache<FxHashMap<PretokenState, Arc<Bits>>>,
-    /// For branches in which more matters.
-    rarer: Cache<FxHashMap<(PretokenState, AddedState, WholeState), Arc<Bits>>>,
-    touching: Lazy<Bits>,
-}
 
 impl Masks {
     /// Whether any of the tokens at places `from..to` may follow; `true` also where that would take long to find out.

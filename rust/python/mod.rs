@@ -16,7 +16,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::pair::{CoverBatch, Extension, Following, Pair, Plan, enumerate_covers};
+    use super::pair::{Beyond, CoverBatch, Extension, Following, Pair, Plan, enumerate_covers};
     #[pymodule_export]
     use super::tokenizer::Tokenizer;
 

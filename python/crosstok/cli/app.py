@@ -198,6 +198,71 @@ def show(
             save(shown, output)
 
 
+@app.command()
+def verify(
+    teacher: Teacher,
+    student: Student,
+    input: Input,
+    sample: Annotated[int, typer.Option(min=1, help="How many lines to draw.")] = 20,
+    positions: Annotated[
+        int, typer.Option(min=0, help="At how many of their positions to compare whole distributions.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    dtype: Kind = Dtype.float32,
+    device: Device = None,
+    canonical: Mode = Canonical.renormalize,
+    tolerance: Tolerance = None,
+    max_rows: MaxRows = None,
+    temperature: Annotated[float, typer.Option(help="Divides the teacher's logits.")] = 1.0,
+    reference_tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="How close the reference's bounds are to be.")
+    ] = 0.001,
+    reference_max_rows: Annotated[
+        int, typer.Option(min=0, help="Its further rows for one position, at most.")
+    ] = 2000,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of one packed forward.")] = None,
+    teacher_eos: TeacherEos = None,
+    student_eos: StudentEos = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything as JSON, too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the errors, as an SVG image.")] = None,
+) -> None:
+    """Score some texts again to a tight tolerance: how far off is the method in use, and do its bounds hold?
+
+    The exit status is 1 where a bound does not hold.
+    """
+    with errors_as_exit():
+        from crosstok.cli.progress import progress_bar
+        from crosstok.cli.verify import BROKEN, Check, print_verification, run, write_outputs
+
+        check = Check(
+            teacher=teacher,
+            student=student,
+            input=input,
+            sample=sample,
+            positions=positions,
+            seed=seed,
+            dtype=dtype.value,
+            device=device,
+            canonical=canonical.value,
+            tolerance=tolerance,
+            max_rows=max_rows,
+            temperature=temperature,
+            reference_tolerance=reference_tolerance,
+            reference_max_rows=reference_max_rows,
+            batch_tokens=batch_tokens,
+            teacher_eos=teacher_eos,
+            student_eos=student_eos,
+            json=json,
+            plot=plot,
+        )
+        with progress_bar(Console(stderr=True)) as report:
+            checked = run(check, report)
+        write_outputs(checked)
+        print_verification(Console(highlight=False), checked)
+        if not checked.found.held:
+            raise typer.Exit(BROKEN)
+
+
 def main() -> None:
     """Entry point of the command ``crosstok``."""
     app()
