@@ -20,9 +20,9 @@ from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.undecided import log_masses
 
-# Tokens with this share of a row, or of the range that they are in, are looked up one by one.
+# Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it.
 ROW_SHARE = 1e-5
-_RANGE_SHARE = 1e-3
+_IN_RANGE = 100
 # Rows of nodes with a smaller share of a position have only those tokens looked up that are heavy there.
 _SIDE = 1e-2
 # Ranges of up to so many tokens are looked at token by token.
@@ -36,7 +36,8 @@ class Leaves:
     """Teacher prefixes, each a node with one more token, beyond s_1..s_i; arrays [leaves].
 
     node, token: int64; position: int64, of the batch's distributions, n + 1 a text. label: the next student token,
-    `NO_TOKEN` or `OPEN`. certain: bool, no text of the prefix has another one. mass: float64, its share of the
+    `NO_TOKEN` or `OPEN`. certain: bool, no text of the prefix has another one. reads: bool, the student reads the text
+    cut there as it is. mass: float64, its share of the
     upper bound of the position's probability.
     """
 
@@ -45,6 +46,7 @@ class Leaves:
     position: IntArray
     label: IntArray
     certain: BoolArray
+    reads: BoolArray
     mass: FloatArray
 
     @classmethod
@@ -56,6 +58,7 @@ class Leaves:
             position=np.concatenate([part.position for part in parts]),
             label=np.concatenate([part.label for part in parts]),
             certain=np.concatenate([part.certain for part in parts]),
+            reads=np.concatenate([part.reads for part in parts]),
             mass=np.concatenate([part.mass for part in parts]),
         )
 
@@ -67,6 +70,7 @@ class Leaves:
             self.position[which],
             self.label[which],
             self.certain[which],
+            self.reads[which],
             self.mass[which],
         )
 
@@ -105,12 +109,12 @@ def look_up(
     threads: int,
 ) -> Leaves:
     """Leaves with their closings. exact_from: from this mass on both tokenizers are asked whether one is certain."""
-    label, certain = plan.closings(node, token, depth, num_threads=threads)
+    label, certain, reads = plan.closings(node, token, depth, num_threads=threads)
     open_ = np.flatnonzero(~certain & (mass >= exact_from))
     if len(open_):
         at = (node[open_], token[open_], depth[open_])
-        label[open_], certain[open_] = plan.closings(*at, exact=True, num_threads=threads)
-    return Leaves(node, token, position, label, certain, mass)
+        label[open_], certain[open_], _ = plan.closings(*at, exact=True, num_threads=threads)
+    return Leaves(node, token, position, label, certain, reads, mass)
 
 
 class HeavyTap:
@@ -144,6 +148,7 @@ class ClosingCollector:
     def __init__(self, plan: Plan, width: int, row_share: float = ROW_SHARE) -> None:
         """row_share: tokens with this share of a row, at least, are looked up."""
         self.plan, self.width, self.row_share = plan, width, row_share
+        self._range_share = row_share * _IN_RANGE
         self.beyond = plan.beyond()
         self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
         self._exact = np.zeros(len(plan.node_parent), dtype=bool)
@@ -199,15 +204,15 @@ class ClosingCollector:
             return
         first, last = beyond.first[ranges], beyond.last[ranges]
         total = aggregator.range_sums(block, rows, first, last)
-        # A long range that has some mass: only what is heavy in its row; else token by token.
-        row_floor = np.where((last - first > _SHORT) & (total > np.log(ROW_SHARE / _RANGE_SHARE)), 1.0, 0.0)
-        few, many = np.flatnonzero(row_floor == 0), np.flatnonzero(row_floor)
+        # Of a long range with some mass only what is heavy is taken out of its row, the others token by token.
+        long = (last - first > _SHORT) & (total > np.log(1 / _IN_RANGE)) & (self.row_share > 0)
+        few, many = np.flatnonzero(~long), np.flatnonzero(long)
         owner, places = expand(first[few], last[few])
         self._add_entries(block, rows, ranges, few[owner], self.plan.order[places], total)
         for i in many.tolist():
             order = self.plan.order[first[i] : last[i]]
             at = torch.from_numpy(order).to(block.share.device)
-            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * _RANGE_SHARE
+            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self._range_share
             hits = (block.share[int(rows[i]), at] >= floor).nonzero().flatten().cpu().numpy()
             self._add_entries(block, rows, ranges, np.full(len(hits), i), order[hits], total)
 
@@ -222,7 +227,7 @@ class ClosingCollector:
     ) -> None:
         """Keep tokens of the ranges ``which`` that have a share of them."""
         log_mass = log_masses(block, rows[which], token)
-        keep = (log_mass >= total[which] + np.log(_RANGE_SHARE)) & (log_mass > -np.inf)
+        keep = (shares(log_mass, total[which]) >= self._range_share) & (log_mass > -np.inf)
         of = ranges[which[keep]]
         self._entries.append(
             _Entries(self.beyond.node[of], token[keep], self.beyond.depth[of], log_mass[keep])
@@ -259,7 +264,7 @@ class ClosingCollector:
         eos = np.full(len(nodes), plan.pair.student_eos[0])
         mass = self._share(prefixes, nodes, depth, prefixes.masses.eos[nodes])
         no_token, sure = np.full(len(nodes), -1), np.ones(len(nodes), dtype=bool)
-        return Leaves.join([found, Leaves(nodes, no_token, ends, eos, sure, mass)])
+        return Leaves.join([found, Leaves(nodes, no_token, ends, eos, sure, sure, mass)])
 
     def _is_exact(self, node: IntArray, depth: IntArray | int) -> BoolArray:
         """bool: whether nodes end where s_1..s_depth does."""

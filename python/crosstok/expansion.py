@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from crosstok.closing import ROW_SHARE, Heavy, Leaves, look_up
+from crosstok.closing import NO_TOKEN, ROW_SHARE, Heavy, Leaves, look_up
 from crosstok.estimates import undecided_mass
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
@@ -81,7 +81,9 @@ def expand(
     longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads)
     none, sure = np.full(len(child), -1), np.ones(len(child), dtype=bool)
     eos = leaves.mass * rows.eos[at]
-    ended = replace(leaves, node=child, token=none, certain=sure, mass=eos)
+    # A text that the student does not read as it is has no next token.
+    label = np.where(leaves.reads, leaves.label, NO_TOKEN)
+    ended = replace(leaves, node=child, token=none, label=label, certain=sure, mass=eos)
     left = leaves.mass * rows.total[at] - eos - np.bincount(owner, mass, len(child))
     rest = replace(leaves, node=child, token=none, mass=np.maximum(left, 0.0))
     return Leaves.join([longer, ended.where(eos > 0), rest.where(rest.mass > _DUST * leaves.mass)])

@@ -238,12 +238,13 @@ class Plan:
 
     def closings(
         self, node: IntArray, token: IntArray, depth: IntArray, exact: bool = False, num_threads: int = 0
-    ) -> tuple[IntArray, BoolArray]:
+    ) -> tuple[IntArray, BoolArray, BoolArray]:
         """The student token after s_1..s_depth in the text of each prefix (node, token) cut behind it; int64 [k].
 
         −1 where that text does not start with s_1..s_depth, −2 where the cut is inside a character that leaves it
         open. Second, bool [k]: no text of the prefix can have another one, by the student's readings, or
-        (exact) by both tokenizers. The prefixes must reach beyond s_1..s_depth. Raises as `extend`.
+        (exact) by both tokenizers. Third, bool [k]: the student reads the cut text as it is. The prefixes must reach
+        beyond s_1..s_depth. Raises as `extend`.
         """
         return self._core.closings(node, token, depth, exact, num_threads)
 

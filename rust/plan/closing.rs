@@ -13,6 +13,17 @@ const OUT: i64 = -1;
 /// It is not known which: a character has not ended.
 const UNKNOWN: i64 = -2;
 
+/// What comes after s_1..s_i in the text of a teacher prefix cut behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing {
+    /// The next student token; −1 where that text does not start with s_1..s_i, −2 where that is not known.
+    pub label: i64,
+    /// No text of the prefix has another one.
+    pub certain: bool,
+    /// The student reads that text as it is.
+    pub reads: bool,
+}
+
 /// Which rows say something about the student token after s_1..s_depth.
 #[derive(Debug, Default)]
 pub struct Beyond {
@@ -66,9 +77,8 @@ impl Plan {
         Ok(beyond)
     }
 
-    /// The student token after s_1..s_depth in the text of each prefix (node, token) cut behind it, −1 where that text does
-    /// not start with s_1..s_depth, −2 where that is not known; and whether no text of the prefix can have another one, as far
-    /// as the student's readings tell, or (`exact`) both tokenizers. Fails as `extend` does.
+    /// What follows s_1..s_depth after each prefix (node, token); what is certain, as far as the student's readings tell, or
+    /// (`exact`) both tokenizers. Fails as `extend` does.
     pub fn closings(
         &self,
         nodes: &[i64],
@@ -76,17 +86,17 @@ impl Plan {
         depths: &[i64],
         exact: bool,
         threads: usize,
-    ) -> Result<Vec<(i64, bool)>> {
+    ) -> Result<Vec<Closing>> {
         let prefixes = self.prefixes(nodes, tokens)?;
         self.check_depths(&prefixes, depths)?;
         self.of_each(&prefixes, threads, |grower, i| self.closing_one(grower, &prefixes[i], depths[i] as usize, exact))
     }
 
-    fn closing_one(&self, grower: &mut Grower<'_>, prefix: &Prefix, depth: usize, exact: bool) -> Result<(i64, bool)> {
+    fn closing_one(&self, grower: &mut Grower<'_>, prefix: &Prefix, depth: usize, exact: bool) -> Result<Closing> {
         let (line, shared) = (grower.line, grower.shared);
         let state = self.number(grower.work, prefix)?;
         if prefix.reached(line) < depth {
-            return Ok((OUT, prefix.len() > line.ends[depth]));
+            return Ok(Closing { label: OUT, certain: prefix.len() > line.ends[depth], reads: true });
         }
         let mut context = grower.work.contexts.track(grower.contexts[depth]);
         if depth == 0 && line.start && shared.student.tables.canonical.tokenizer.dummy.is_some() {
@@ -95,6 +105,7 @@ impl Plan {
         let context = prefix.follow(grower, context, depth);
         let work = &mut *grower.work;
         let closing = work.contexts.closing(context);
+        let reads = closing.is_some();
         let found = work.next_by_readings(shared, context);
         let label = match closing {
             Some(OUTSIDE) => OUT,
@@ -102,16 +113,16 @@ impl Plan {
             Some(label) => i64::from(label),
             None => found.closing.map_or(UNKNOWN, i64::from),
         };
-        let known = shared.reads_all() || (closing.is_some() && work.states.complete(state));
+        let known = shared.reads_all() || (reads && work.states.complete(state));
         if found.settled() && known && label != UNKNOWN {
-            return Ok((label, true));
+            return Ok(Closing { label, certain: true, reads });
         }
         if !exact {
-            return Ok((label, false));
+            return Ok(Closing { label, certain: false, reads });
         }
         let found = work.next_exact(shared, state, context);
         let certain = found.sure && found.settled();
         let only = found.labels.first().map_or(OUT, |&label| i64::from(label));
-        Ok((if certain { only } else { label }, certain))
+        Ok(Closing { label: if certain { only } else { label }, certain, reads })
     }
 }

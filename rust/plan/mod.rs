@@ -18,7 +18,7 @@ mod tree;
 
 use std::sync::Arc;
 
-pub use closing::Beyond;
+pub use closing::{Beyond, Closing};
 pub use covers::{Covers, enumerate_bytes};
 pub use enumerate::enumerate;
 pub use extension::Extension;

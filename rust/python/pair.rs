@@ -164,7 +164,8 @@ impl Plan {
         Ok(Beyond { core: py.detach(|| self.core.beyond())? })
     }
 
-    /// The student token after s_1..s_depth in the text of each prefix (node, token), and whether it is certain.
+    /// What follows s_1..s_depth in the text of each prefix (node, token): label, certain, reads.
+    #[allow(clippy::type_complexity)] // three arrays
     fn closings<'py>(
         &self,
         py: Python<'py>,
@@ -173,11 +174,14 @@ impl Plan {
         depths: Ids<'py>,
         exact: bool,
         num_threads: usize,
-    ) -> PyResult<(Array<'py, i64>, Array<'py, bool>)> {
+    ) -> PyResult<(Array<'py, i64>, Array<'py, bool>, Array<'py, bool>)> {
         let (nodes, tokens, depths) = (vector(&nodes), vector(&tokens), vector(&depths));
         let found = py.detach(|| self.core.closings(&nodes, &tokens, &depths, exact, num_threads))?;
-        let label = PyArray1::from_iter(py, found.iter().map(|&(label, _)| label));
-        Ok((label, PyArray1::from_iter(py, found.iter().map(|&(_, certain)| certain))))
+        Ok((
+            PyArray1::from_iter(py, found.iter().map(|closing| closing.label)),
+            PyArray1::from_iter(py, found.iter().map(|closing| closing.certain)),
+            PyArray1::from_iter(py, found.iter().map(|closing| closing.reads)),
+        ))
     }
 
     /// What the rows of nodes of one text say about the student token after it.
