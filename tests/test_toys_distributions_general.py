@@ -83,3 +83,17 @@ def test_without_a_limit_rows_are_the_truth(drawn: tuple[Sample, ...]) -> None:
                 assert much <= lost + FLOAT32, (mode, i, much, lost)
 
     assert not (wrong := failures(drawn, check)), wrong
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "sentencepiece_fallback", "plain", "qwen"])
+def test_the_empty_text(kind: str) -> None:
+    """Before the first token, where one tokenizer or both have a dummy prefix."""
+    for sample in samples(kind)[:PAIRS]:
+        for options in ({}, {"tolerance": 0.0}):
+            rows: ct.Distributions
+            scorer = sample.scorer("renormalize", **options)
+            (rows,) = scorer.distributions([""], sample.prompts)
+            little, much, lost = errors(sample, "renormalize", rows, 0)
+            limit = FLOAT32 + (float(rows.undecided_mass[0]) if not options else lost)
+            assert little <= limit, (str(sample), options, little, limit)
+            assert much <= limit, (str(sample), options, much, limit)

@@ -22,7 +22,7 @@ from crosstok.undecided import log_masses
 
 # Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it.
 ROW_SHARE = 1e-5
-_IN_RANGE = 100
+_IN_RANGE = 10
 # Rows of nodes with a smaller share of a position have only those tokens looked up that are heavy there.
 _SIDE = 1e-2
 # Ranges of up to so many tokens are looked at token by token.

@@ -41,6 +41,8 @@ def estimate(
     raw: FloatArray = rows.sum(dim=1, dtype=torch.float64).numpy()
     certain = np.bincount(position[found.certain], found.mass[found.certain], len(rows)).astype(np.float64)
     undecided = undecided_mass(raw, certain)
+    impossible = np.isneginf(prefixes.upper[prefixes.first[text] + np.arange(len(rows))])
+    undecided[impossible] = 0.0
     rows.div_(torch.from_numpy(np.where(raw > 0, raw, 1.0)).float()[:, None])
     return Estimate(rows, raw, undecided, spent[first : first + len(rows)])
 

@@ -4,7 +4,7 @@
 use super::Plan;
 use super::extension::Prefix;
 use super::frontier::Grower;
-use crate::decide::context::{INSIDE, OUTSIDE, TRACK};
+use crate::decide::context::{INSIDE, OUTSIDE, TRACK, Verdict};
 use crate::error::Result;
 use crate::trie::Trie;
 
@@ -47,17 +47,28 @@ impl Plan {
         let trie = &general.shared.teacher.trie;
         let mut beyond = Beyond::default();
         for (text, line) in general.lines.iter().enumerate() {
+            let nodes = self.node_ptr[text] as usize..self.node_ptr[text + 1] as usize;
             general.shared.with(|work| {
                 let grower = Grower::new(&general.shared, work, line);
                 let closing = |&context: &u32| grower.work.contexts.closing(context) == Some(INSIDE);
                 beyond.ends.extend(grower.contexts.iter().map(closing));
+                for node in nodes.clone() {
+                    let end = general.ends[node];
+                    let from = line.ends.partition_point(|&other| other < end);
+                    let to = line.ends.partition_point(|&other| other <= end);
+                    let state = grower.work.states.number(&general.shared.teacher, self.states[node].clone());
+                    for depth in from..to {
+                        // Nothing that comes after a prefix that is out is about s_1..s_depth.
+                        let verdict = grower.work.decide(&general.shared, state, grower.contexts[depth]);
+                        if depth == 0 || verdict != Verdict::Out {
+                            beyond.exact_node.push(node as i64);
+                            beyond.exact_depth.push(depth as i64);
+                        }
+                    }
+                }
             });
-            for node in self.node_ptr[text] as usize..self.node_ptr[text + 1] as usize {
+            for node in nodes {
                 let end = general.ends[node];
-                let from = line.ends.partition_point(|&other| other < end);
-                let to = line.ends.partition_point(|&other| other <= end);
-                beyond.exact_node.extend((from..to).map(|_| node as i64));
-                beyond.exact_depth.extend((from..to).map(|depth| depth as i64));
                 let mut at = Trie::ROOT;
                 for (step, &byte) in line.bytes[end..].iter().enumerate() {
                     let Some(next) = trie.child(at, byte) else { break };
@@ -102,7 +113,13 @@ impl Plan {
         if depth == 0 && line.start && shared.student.tables.canonical.tokenizer.dummy.is_some() {
             context = grower.work.contexts.feed(&shared.student, context, b' ');
         }
-        let context = prefix.follow(grower, context, depth);
+        let context = if line.start && line.ids.is_empty() && shared.teacher.tables.canonical.tokenizer.dummy.is_some()
+        {
+            // A text without tokens stands before the teacher's dummy prefix, which is not part of what comes next.
+            grower.work.contexts.feed_all(&shared.student, context, prefix.behind_dummy())
+        } else {
+            prefix.follow(grower, context, depth)
+        };
         let work = &mut *grower.work;
         let closing = work.contexts.closing(context);
         let reads = closing.is_some();

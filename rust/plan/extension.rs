@@ -192,7 +192,8 @@ impl Plan {
         let (line, depth) = (grower.line, depth as usize);
         let state = self.number(grower.work, prefix)?;
         if depth > prefix.reached(line) {
-            return Ok(if prefix.len() < line.ends[depth] { 0 } else { -1 });
+            let along = line.bytes[prefix.common..].starts_with(&prefix.rest);
+            return Ok(if along { 0 } else { -1 });
         }
         let context = prefix.follow(grower, grower.contexts[depth], depth);
         let (work, shared) = (&mut *grower.work, grower.shared);
@@ -227,6 +228,11 @@ impl Prefix {
         let (student, contexts) = (&grower.shared.student, &mut grower.work.contexts);
         let context = contexts.feed_all(student, context, &line.bytes[from.min(self.common)..self.common]);
         contexts.feed_all(student, context, &self.rest[from.saturating_sub(self.common)..])
+    }
+
+    /// The bytes behind the dummy prefix, of a text without tokens.
+    pub(super) fn behind_dummy(&self) -> &[u8] {
+        self.rest.get(1..).unwrap_or_default()
     }
 
     /// How many bytes it has, dummy prefix included.
