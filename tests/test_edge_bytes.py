@@ -36,7 +36,7 @@ def test_14_tokens_that_straddle_characters() -> None:
 
 
 def test_14_a_character_that_only_the_student_holds_whole() -> None:
-    """Another family on the other side: the general regime, refused by name until it is there."""
+    """Another family on the other side: the general regime (`test_edge_general_text.py` scores such pairs)."""
     teacher = byte_level("🤌a", "a a")
     student = sentencepiece(["🤌", "a", "▁"])
     pair = ct.Pair(teacher.tok, student.tok, teacher_eos=teacher.eos, student_eos=student.eos)

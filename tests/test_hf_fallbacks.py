@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 
 from crosstok.teacher import HFTeacher, probe, runner
 from crosstok.teacher.packed import ancestor_mask
-from hf_models import SIZE, VOCAB, collect, forest, gap, make, reference, torch, transformers
+from hf_models import VOCAB, collect, forest, gap, make, reference, torch, transformers
+from longrope import check_switch, phi3_with_switch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,16 +72,8 @@ def test_fallback_rows_are_exact_and_bounded(llama: Any, monkeypatch: pytest.Mon
 
 
 def test_longrope_beyond_its_switch_goes_path_by_path() -> None:
-    torch.manual_seed(0)
-    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 24}
-    rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-    config = transformers.Phi3Config(
-        **{k: v for k, v in SIZE.items() if k != "head_dim"},
-        pad_token_id=0,
-        sliding_window=None,
-        rope_parameters=rope,
-    )
-    model = transformers.Phi3ForCausalLM(config).eval()
+    model = phi3_with_switch(24)
+    check_switch(model, 24)
     teacher = HFTeacher(model)
     assert teacher.packed, teacher.packed_reason
     trees = forest(1, nodes=8) + forest(2, nodes=40)  # depths on both sides of 24

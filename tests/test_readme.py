@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,36 @@ def test_real_model_block(capsys: pytest.CaptureFixture[str]) -> None:
     assert b"".join(pieces) == b" Paris."
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"torch.Size([{len(pieces) + 1}, {names['student'].vocab_size}])"
+
+
+def test_training_loop(one_thread: None) -> None:
+    """With the embedded teacher and a tiny model, which learns faster: its loss falls to a fraction."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    import crosstok as ct
+    import crosstok.demo
+
+    (source,) = (block for block in blocks("py") if "forward_kl(" in block)
+    source, replaced = re.subn(r"lr=1e-5", "lr=1e-2", source)
+    assert replaced == 1
+    home = crosstok.demo.__path__[0]
+    tokenizer, student = ct.Tokenizer.from_pretrained(home), ct.Tokenizer.from_pretrained(f"{home}/student")
+    scorer = ct.Scorer(ct.HFTeacher(home), ct.Pair(tokenizer, student))
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=scorer.width + 3, **size))
+    names: dict[str, Any] = {"torch": torch, "tokenizer": tokenizer, "student": student}
+    losses: list[float] = []
+
+    def batches() -> Iterator[tuple[list[str], list[str]]]:
+        """Two texts after prompts of different lengths, again and again; the loss of each round is kept."""
+        for _ in range(40):
+            yield ["The list is", "Returns the value"], [" sorted in place.", " of the first item"]
+            losses.append(names["loss"].item())
+
+    names |= {"scorer": scorer, "model": model, "batches": batches()}
+    exec(compile(source, str(README), "exec"), names)
+    assert losses[-1] < 0.2 * losses[0]
 
 
 def test_demo_output_is_the_real_one() -> None:

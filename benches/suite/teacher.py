@@ -1,4 +1,4 @@
-"""Label scoring and dense distributions against plain forwards.
+"""Label scoring and whole distributions, dense and cut to their largest entries, against plain forwards.
 
 The baseline: plain, unbatched forwards of the teacher over prompt and canonical tokens, with a log-softmax at the
 completion's rows. What counts is the median of ratios of alternating runs.
@@ -18,16 +18,18 @@ from .job import Job
 from .row import Bar, Row
 from .timing import paired
 
-# The bar of labels is for SmolLM2's first 24,000 merges; that of dense distributions for every such student.
-LABELS, LABELS_MERGES, DENSE = Bar(1.3), 24_000, Bar(2.5)
+# The bar of labels is for SmolLM2's first 24,000 merges; that of whole distributions for every student.
+LABELS, LABELS_MERGES, WHOLE = Bar(1.3), 24_000, Bar(2.5)
 # Of labels in the tokens of unrelated tokenizers.
 GENERAL = Bar(2.0)
+# Entries of a row that are kept of distributions that are cut.
+TOP_K = 32
 # Name, call, bar.
 Timed = tuple[str, Callable[[], Any], Bar | None]
 
 
 def measure(inputs: Inputs) -> Iterator[Row]:
-    """Ratios for students of three sizes; labels one by one and batched, dense one by one; labels of other students."""
+    """Ratios for students of three sizes and unrelated ones; labels also batched, distributions one by one."""
     job = Job.load(inputs.teacher, inputs.chats[: inputs.texts], inputs.device, "float32")
     plain = _waiting(_plain(job), inputs)
     for what, ours, bar in _all_runs(inputs, job):
@@ -45,7 +47,7 @@ def _all_runs(inputs: Inputs, job: Job) -> Iterator[Timed]:
             yield f"{named(name, merges)}, {what}", ours, bar
     for files in list(general.of_teacher(inputs))[: inputs.scaled(None, 1)]:
         scorer = ct.Scorer(job.teacher, files.pair())
-        for what, ours, bar in _labels(job, scorer, GENERAL):
+        for what, ours, bar in (*_labels(job, scorer, GENERAL), _dense(job, scorer), _sparse(job, scorer)):
             yield f"{files.label}, {what}", ours, bar
 
 
@@ -70,7 +72,12 @@ def _labels(job: Job, scorer: ct.Scorer, bar: Bar | None) -> Iterator[Timed]:
 
 def _dense(job: Job, scorer: ct.Scorer) -> Timed:
     each = list(zip(job.texts, job.prompts, strict=True))
-    return "dense", lambda: [scorer.distributions([t], [p]) for t, p in each], DENSE
+    return "dense", lambda: [scorer.distributions([t], [p]) for t, p in each], WHOLE
+
+
+def _sparse(job: Job, scorer: ct.Scorer) -> Timed:
+    each = list(zip(job.texts, job.prompts, strict=True))
+    return f"top {TOP_K}", lambda: [scorer.distributions([t], [p], top_k=TOP_K) for t, p in each], WHOLE
 
 
 def _waiting(run: Callable[[], Any], inputs: Inputs) -> Callable[[], Any]:

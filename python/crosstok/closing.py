@@ -8,13 +8,13 @@ ones of a row are taken for their first student token by themselves (docs/mathem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
+from crosstok.light import Light, LightDraws
 from crosstok.masses import Aggregator, Block, expand, shares
-from crosstok.nodes import OUT, UNLIKELY
 from crosstok.pair import BoolArray, Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
@@ -24,11 +24,14 @@ from crosstok.undecided import log_masses
 ROW_SHARE = 1e-5
 _IN_RANGE = 10
 # Rows of nodes with a smaller share of a position have only those tokens looked up that are heavy there.
-_SIDE = 1e-2
+SIDE = 1e-2
 # Ranges of up to so many tokens are looked at token by token.
 _SHORT = 256
-# A closing that is none: the text does not start with the student prefix, or a character leaves it open.
-NO_TOKEN, OPEN = -1, -2
+# A difference of masses below this share of them is rounding.
+_DUST = 1e-13
+# A closing that is none: the text does not start with the student prefix, or a character leaves it open, or it starts
+# with that and no student token comes next (the mass is inadmissible, or "mask" has removed it).
+NO_TOKEN, OPEN, LOST = -1, -2, -3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,9 @@ class Leaves:
     """Teacher prefixes, each a node with one more token, beyond s_1..s_i; arrays [leaves].
 
     node, token: int64; position: int64, of the batch's distributions, n + 1 a text. label: the next student token,
-    `NO_TOKEN` or `OPEN`. certain: bool, no text of the prefix has another one. reads: bool, the student reads the text
-    cut there as it is. mass: float64, its share of the
-    upper bound of the position's probability.
+    `NO_TOKEN`, `OPEN` or `LOST`. certain: bool, no text of the prefix has another one. reads: bool, the student reads
+    the text cut there as it is. mass: float64, its share of the upper bound of the position's probability. inside:
+    bool, it comes after a prefix that is in, so that it is lost where it has no next token.
     """
 
     node: IntArray
@@ -48,31 +51,16 @@ class Leaves:
     certain: BoolArray
     reads: BoolArray
     mass: FloatArray
+    inside: BoolArray
 
     @classmethod
     def join(cls, parts: Sequence[Leaves]) -> Leaves:
         """Several one after the other; at least one."""
-        return cls(
-            node=np.concatenate([part.node for part in parts]),
-            token=np.concatenate([part.token for part in parts]),
-            position=np.concatenate([part.position for part in parts]),
-            label=np.concatenate([part.label for part in parts]),
-            certain=np.concatenate([part.certain for part in parts]),
-            reads=np.concatenate([part.reads for part in parts]),
-            mass=np.concatenate([part.mass for part in parts]),
-        )
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def where(self, which: IntArray | BoolArray) -> Leaves:
         """Some of them."""
-        return Leaves(
-            self.node[which],
-            self.token[which],
-            self.position[which],
-            self.label[which],
-            self.certain[which],
-            self.reads[which],
-            self.mass[which],
-        )
+        return Leaves(*(getattr(self, f.name)[which] for f in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +71,17 @@ class _Entries:
     token: IntArray
     depth: IntArray
     log_mass: FloatArray
+
+    @classmethod
+    def none(cls) -> _Entries:
+        """No entry."""
+        ids = np.zeros(0, dtype=np.int64)
+        return cls(ids, ids, ids, np.zeros(0))
+
+    @classmethod
+    def join(cls, parts: Sequence[_Entries]) -> _Entries:
+        """Several one after the other; at least one."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +106,7 @@ def look_up(
     mass: FloatArray,
     exact_from: float,
     threads: int,
+    inside: BoolArray,
 ) -> Leaves:
     """Leaves with their closings. exact_from: from this mass on both tokenizers are asked whether one is certain."""
     label, certain, reads = plan.closings(node, token, depth, num_threads=threads)
@@ -114,7 +114,8 @@ def look_up(
     if len(open_):
         at = (node[open_], token[open_], depth[open_])
         label[open_], certain[open_], _ = plan.closings(*at, exact=True, num_threads=threads)
-    return Leaves(node, token, position, label, certain, reads, mass)
+    label[certain & (label == NO_TOKEN) & inside] = LOST
+    return Leaves(node, token, position, label, certain, reads, mass, inside)
 
 
 class HeavyTap:
@@ -143,58 +144,36 @@ class HeavyTap:
 
 
 class ClosingCollector:
-    """Collects what a plan's rows say about next student tokens, while they stream by. The plan keeps boundaries."""
+    """Collects what a plan's rows say about next student tokens, while they stream by. The plan keeps boundaries.
 
-    def __init__(self, plan: Plan, width: int, row_share: float = ROW_SHARE) -> None:
-        """row_share: tokens with this share of a row, at least, are looked up."""
-        self.plan, self.width, self.row_share = plan, width, row_share
-        self._range_share = row_share * _IN_RANGE
+    row_share: tokens with this share of a row, at least, are looked up. keep, draws: as in `Light`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        row_share: float = ROW_SHARE,
+        keep: int | None = None,
+        draws: LightDraws | None = None,
+    ) -> None:
+        self.plan, self.row_share = plan, row_share
+        self.range_share = row_share * _IN_RANGE
         self.beyond = plan.beyond()
         self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
         self._exact = np.zeros(len(plan.node_parent), dtype=bool)
         self._exact[self.beyond.exact_node] = True
-        self._first: torch.Tensor | None = None
-        self._light: dict[int, torch.Tensor] = {}
+        self.light = Light(plan, row_share, keep, draws)
         self.heavy = HeavyTap(plan, row_share)
-        self._entries: list[_Entries] = []
+        self.entries: list[_Entries] = []
+        self._ranges = [_Entries.none()]
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block of rows."""
         self.heavy.add(aggregator, block)
         exact = np.flatnonzero(self._exact[block.nodes])
         if len(exact):
-            self._add_rows(block, exact)
+            self.light.add(block, exact)
         self._add_ranges(aggregator, block)
-
-    def _add_rows(self, block: Block, rows: IntArray) -> None:
-        """Rows of nodes that end where a student token does: what is not heavy, by first token."""
-        at = torch.from_numpy(rows).to(block.share.device)
-        share = (block.share[at].double() * block.log_scale[at].exp()[:, None]).float()
-        share[share >= self.row_share] = 0.0
-        self._clear_unlikely(block, rows, share)
-        light = torch.zeros(self.width + 2, len(rows), device=share.device)
-        light.index_add_(0, self._first_token(block), share.T.contiguous())
-        light = light[: self.width].T.cpu()
-        self._light.update(zip(block.nodes[rows].tolist(), light, strict=True))
-
-    def _clear_unlikely(self, block: Block, rows: IntArray, share: torch.Tensor) -> None:
-        """Leave out the light tokens behind which the text would not start with the student prefix."""
-        plan, nodes = self.plan, block.nodes[rows]
-        row, ranges = expand(plan.range_ptr[nodes], plan.range_ptr[nodes + 1])
-        kind, own = plan.range_kind[ranges], plan.range_depth[ranges] == plan.node_depth[nodes[row]]
-        listed = own & ((kind == UNLIKELY) | (kind == OUT))
-        row, ranges = row[listed], ranges[listed]
-        owner, places = expand(plan.range_first[ranges], plan.range_last[ranges])
-        at = torch.from_numpy(row[owner] * share.shape[1] + plan.order[places]).to(share.device)
-        share.view(-1)[at] = 0.0
-
-    def _first_token(self, block: Block) -> torch.Tensor:
-        """int64 [V]: the first student token of each teacher token; width for none, width + 1 for special tokens."""
-        if self._first is None:
-            first, pair = np.full(block.share.shape[1], self.width + 1), self.plan.pair
-            first[pair.order] = np.where(pair.first_tokens >= 0, pair.first_tokens, self.width)
-            self._first = torch.from_numpy(first).to(block.share.device)
-        return self._first
 
     def _add_ranges(self, aggregator: Aggregator, block: Block) -> None:
         """Tokens after earlier nodes that reach beyond a student token."""
@@ -204,6 +183,7 @@ class ClosingCollector:
             return
         first, last = beyond.first[ranges], beyond.last[ranges]
         total = aggregator.range_sums(block, rows, first, last)
+        self._ranges.append(_Entries(beyond.node[ranges], first, beyond.depth[ranges], total))
         # Of a long range with some mass only what is heavy is taken out of its row, the others token by token.
         long = (last - first > _SHORT) & (total > np.log(1 / _IN_RANGE)) & (self.row_share > 0)
         few, many = np.flatnonzero(~long), np.flatnonzero(long)
@@ -212,7 +192,7 @@ class ClosingCollector:
         for i in many.tolist():
             order = self.plan.order[first[i] : last[i]]
             at = torch.from_numpy(order).to(block.share.device)
-            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self._range_share
+            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self.range_share
             hits = (block.share[int(rows[i]), at] >= floor).nonzero().flatten().cpu().numpy()
             self._add_entries(block, rows, ranges, np.full(len(hits), i), order[hits], total)
 
@@ -227,14 +207,14 @@ class ClosingCollector:
     ) -> None:
         """Keep tokens of the ranges ``which`` that have a share of them."""
         log_mass = log_masses(block, rows[which], token)
-        keep = (shares(log_mass, total[which]) >= self._range_share) & (log_mass > -np.inf)
+        keep = (shares(log_mass, total[which]) >= self.range_share) & (log_mass > -np.inf)
         of = ranges[which[keep]]
-        self._entries.append(
+        self.entries.append(
             _Entries(self.beyond.node[of], token[keep], self.beyond.depth[of], log_mass[keep])
         )
 
     def leaves(self, prefixes: Prefixes, rows: Heavy, exact_from: float, num_threads: int) -> Leaves:
-        """Every heavy prefix beyond a student token, looked up, and the ends of texts. rows: what `heavy` has found.
+        """Every heavy prefix beyond a student token, looked up. rows: what `heavy` has found.
 
         exact_from: as in `look_up`.
         """
@@ -242,36 +222,82 @@ class ClosingCollector:
         first, last = (np.searchsorted(rows.node, beyond.exact_node, side=side) for side in ("left", "right"))
         of, entry = expand(first, last)
         depth = beyond.exact_depth[of]
-        self._entries.append(_Entries(rows.node[entry], rows.token[entry], depth, rows.log_mass[entry]))
-        node, token, depth, log_mass = (
-            np.concatenate([getattr(entries, name) for entries in self._entries])
-            for name in ("node", "token", "depth", "log_mass")
-        )
-        mass = self._share(prefixes, node, depth, log_mass)
+        self.entries.append(_Entries(rows.node[entry], rows.token[entry], depth, rows.log_mass[entry]))
+        entries = _Entries.join(self.entries)
+        node, token, depth = entries.node, entries.token, entries.depth
+        mass = self.share(prefixes, node, depth, entries.log_mass)
         # What is not kept has no other place; of rows that matter little, only what is heavy there as well.
-        exact = self._is_exact(node, depth)
-        exact &= self._share(prefixes, node, depth, np.zeros(len(node))) >= _SIDE
+        exact = self.is_exact(node, depth)
+        exact &= self.share(prefixes, node, depth, np.zeros(len(node))) >= SIDE
         keep = np.flatnonzero((mass >= self.row_share) | exact)
         node, token, depth, mass = node[keep], token[keep], depth[keep], mass[keep]
-        found = look_up(plan, node, token, depth, self.position(node, depth), mass, exact_from, num_threads)
+        at, inside = self.position(node, depth), self.is_exact(node, depth, inside=True)
+        return look_up(plan, node, token, depth, at, mass, exact_from, num_threads, inside)
+
+    def ends(self, prefixes: Prefixes) -> Leaves:
+        """Texts that end with s_1..s_i, for each i that they do."""
+        plan, beyond = self.plan, self.beyond
         # The text that ends before it begins has no dummy prefix either.
-        roots = np.flatnonzero((plan.node_parent < 0) & ~self._is_exact(np.arange(len(plan.node_parent)), 0))
-        nodes = np.concatenate([beyond.exact_node, roots])
+        roots = self._other_roots()
+        node = np.concatenate([beyond.exact_node, roots])
         depth = np.concatenate([beyond.exact_depth, np.zeros(len(roots), dtype=np.int64)])
-        ends = self.position(nodes, depth)
-        ending = plan.node_complete[nodes] & beyond.ends[ends]
-        nodes, depth, ends = nodes[ending], depth[ending], ends[ending]
-        eos = np.full(len(nodes), plan.pair.student_eos[0])
-        mass = self._share(prefixes, nodes, depth, prefixes.masses.eos[nodes])
-        no_token, sure = np.full(len(nodes), -1), np.ones(len(nodes), dtype=bool)
-        return Leaves.join([found, Leaves(nodes, no_token, ends, eos, sure, sure, mass)])
+        ending = plan.node_complete[node] & beyond.ends[self.position(node, depth)]
+        node, depth = node[ending], depth[ending]
+        eos = np.full(len(node), plan.pair.student_eos[0])
+        mass = self.share(prefixes, node, depth, prefixes.masses.eos[node])
+        return self._settled(node, depth, eos, mass)
 
-    def _is_exact(self, node: IntArray, depth: IntArray | int) -> BoolArray:
-        """bool: whether nodes end where s_1..s_depth does."""
-        base = int(self.plan.node_depth.max(initial=0)) + 1
-        return np.isin(node * base + depth, self.beyond.exact_node * base + self.beyond.exact_depth)
+    def _other_roots(self) -> IntArray:
+        """Roots that end before the text begins: what comes first is the teacher's dummy prefix."""
+        roots = np.flatnonzero(self.plan.node_parent < 0)
+        found: IntArray = roots[~self.is_exact(roots, 0)]
+        return found
 
-    def _share(self, prefixes: Prefixes, node: IntArray, depth: IntArray, log_mass: FloatArray) -> FloatArray:
+    def lost(self, prefixes: Prefixes, total: FloatArray) -> Leaves:
+        """What nodes that end where a student token does, and are in, have, and goes to no next token.
+
+        total: float64 [nodes], what a row sums to.
+        """
+        inside, roots = self.beyond.exact_in, self._other_roots()
+        node = np.concatenate([self.beyond.exact_node[inside], roots])
+        depth = np.concatenate([self.beyond.exact_depth[inside], np.zeros(len(roots), dtype=np.int64)])
+        # Their texts that the student does not read as they are.
+        unread = self.plan.node_complete[node] & ~self.beyond.ends[self.position(node, depth)]
+        log_missing = np.log(np.maximum(1.0 - total[node], 1e-300))
+        log_missing[total[node] >= 1.0] = -np.inf
+        eos = np.where(unread, prefixes.masses.eos[node], -np.inf)
+        mass = self.share(prefixes, node, depth, np.logaddexp(log_missing, eos))
+        some = mass > 0
+        return self._settled(node[some], depth[some], np.full(int(some.sum()), LOST), mass[some])
+
+    def dropped(self, prefixes: Prefixes, total: FloatArray, leaves: Leaves) -> Leaves:
+        """What is in none of the ``leaves`` that there are, nor light nor at an end, as a leaf for each position."""
+        beyond, ranges, count = self.beyond, _Entries.join(self._ranges), len(self.beyond.ends)
+        node, depth = beyond.exact_node, beyond.exact_depth
+        with np.errstate(divide="ignore"):
+            going_on = np.log(np.maximum(total[node] - np.exp(prefixes.masses.eos[node]), 0.0))
+        mass = self.share(prefixes, node, depth, going_on)
+        all_ = np.bincount(self.position(node, depth), mass, count)
+        mass = self.share(prefixes, ranges.node, ranges.depth, ranges.log_mass)
+        all_ = all_ + np.bincount(self.position(ranges.node, ranges.depth), mass, count)
+        left = all_ - self.light_mass(prefixes) - np.bincount(leaves.position, leaves.mass, count)
+        some = np.flatnonzero(left > _DUST * all_)
+        none, no = np.full(len(some), -1), np.zeros(len(some), dtype=bool)
+        return Leaves(none, none, some, np.full(len(some), OPEN), no, no, left[some], no)
+
+    def _settled(self, node: IntArray, depth: IntArray, label: IntArray, mass: FloatArray) -> Leaves:
+        """Leaves without a row of their own, certain."""
+        none, sure = np.full(len(node), -1), np.ones(len(node), dtype=bool)
+        return Leaves(node, none, self.position(node, depth), label, sure, sure, mass, sure)
+
+    def is_exact(self, node: IntArray, depth: IntArray | int, inside: bool = False) -> BoolArray:
+        """bool: whether nodes end where s_1..s_depth does, and are in if that is asked."""
+        base, beyond = int(self.plan.node_depth.max(initial=0)) + 1, self.beyond
+        keys = beyond.exact_node * base + beyond.exact_depth
+        return np.isin(node * base + depth, keys[beyond.exact_in] if inside else keys)
+
+    def share(self, prefixes: Prefixes, node: IntArray, depth: IntArray, log_mass: FloatArray) -> FloatArray:
+        """float64: what comes after nodes, as shares of the upper bounds of P(s_1..s_depth)."""
         at = prefixes.first[self.plan.node_text[node]] + depth
         return shares(prefixes.log_q[node] + log_mass, prefixes.upper[at])
 
@@ -283,20 +309,11 @@ class ClosingCollector:
     def light_mass(self, prefixes: Prefixes) -> FloatArray:
         """float64 [positions]: the mass of light tokens, as a share."""
         node, depth = self.beyond.exact_node, self.beyond.exact_depth
-        mass = np.array([float(self._light[n].sum(dtype=torch.float64)) for n in node.tolist()])
-        share = self._share(prefixes, node, depth, np.zeros(len(node))) * mass
-        return np.bincount(self.position(node, depth), share, len(self.beyond.ends)).astype(np.float64)
+        mass = self.share(prefixes, node, depth, np.zeros(len(node))) * self.light.mass[node]
+        return np.bincount(self.position(node, depth), mass, len(self.beyond.ends)).astype(np.float64)
 
-    def light(self, prefixes: Prefixes, text: int) -> torch.Tensor:
-        """float32 [n + 1, width]: the light tokens of a text's rows, as shares of their positions; frees them."""
-        plan = self.plan
-        count = int(plan.student_ptr[text + 1] - plan.student_ptr[text]) + 1
-        out = torch.zeros(count, self.width)
-        lo, hi = np.searchsorted(self.beyond.exact_node, plan.node_ptr[text : text + 2]).tolist()
-        nodes, depths = self.beyond.exact_node[lo:hi], self.beyond.exact_depth[lo:hi]
-        weights = self._share(prefixes, nodes, depths, np.zeros(hi - lo)).tolist()
-        for node, depth, weight in zip(nodes.tolist(), depths.tolist(), weights, strict=True):
-            out[depth].add_(self._light[node], alpha=weight)
-        for node in set(nodes.tolist()):
-            del self._light[node]
-        return out
+    def exact_nodes(self, prefixes: Prefixes, text: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """The nodes of a text that end where a student token does: node, depth, share of the position."""
+        lo, hi = np.searchsorted(self.beyond.exact_node, self.plan.node_ptr[text : text + 2]).tolist()
+        node, depth = self.beyond.exact_node[lo:hi], self.beyond.exact_depth[lo:hi]
+        return node, depth, self.share(prefixes, node, depth, np.zeros(hi - lo))

@@ -1,42 +1,64 @@
-"""From whole distributions and a score to sparse targets: what `distributions` returns with ``top_k``."""
+"""From entries and a score to sparse targets: what `distributions` returns with ``top_k``."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from dataclasses import replace
 
+import numpy as np
+
+from crosstok.entries import Entries
+from crosstok.estimates import Estimate
 from crosstok.pair import Pair
 from crosstok.ragged import IntArray
-from crosstok.results import Distributions, Score, Status
-from crosstok.targets import NO_LABEL, Labels, SparseTargets
+from crosstok.results import Score, Status
+from crosstok.targets import NO_LABEL, Labels, SparseTargets, keep_entries
+
+# Entries of a row's light mass that are kept for each one that is wanted.
+SPARE = 4
 
 
-def cut(pair: Pair, found: Distributions, score: Score, size: int, ended: bool, top_k: int) -> SparseTargets:
-    """The ``top_k`` largest entries of each of a text's distributions, and its labels.
+def cut(entries: Entries, labels: Labels, top_k: int) -> SparseTargets:
+    """The ``top_k`` largest entries of each of a text's distributions, and its labels."""
+    kept = keep_entries(entries, top_k, np.asarray(labels.ids))
+    return SparseTargets.of(kept, labels, np.zeros(len(entries.log_rest)))
 
-    size: bytes of the text. Where a label has no mass in its row, which an estimate may come to, it gets
-    that of the score, and the row is no more certain than that.
+
+def cut_estimate(found: Estimate, labels: Labels, tolerance: float | None, top_k: int) -> SparseTargets:
+    """The same of a closing estimate, whose rows are never made. labels: as their score has them.
+
+    Bounds of labels are the tighter of the score's and of what the rows are certain of. Where a label has no mass in
+    its row, which an estimate may come to, it gets that of the score, and the row is no more certain than that.
     """
-    n = len(found.student_ids)
-    labels = _labels(pair, found.student_ids, score, size, ended)
-    ids = np.asarray(labels.ids)
-    which = np.flatnonzero(ids[: n + ended] != NO_LABEL)
-    logprobs, undecided = found.logprobs, found.undecided_mass.clone()
-    at = torch.from_numpy(which), torch.from_numpy(ids[which])
-    value = torch.from_numpy(np.asarray(labels.logp)[which]).float()
-    missing = (
-        torch.isneginf(logprobs[at]) & (value > -torch.inf) & ~torch.isneginf(logprobs[at[0]]).all(dim=1)
-    )
-    if bool(missing.any()):
-        rows, columns, mass = at[0][missing], at[1][missing], value[missing]
-        logprobs = logprobs.clone()
-        logprobs[rows] += torch.log1p(-mass.double().exp().clamp(max=1 - 1e-6)).float()[:, None]
-        logprobs[rows, columns] = mass
-        undecided[rows] = (undecided[rows] + mass.exp()).clamp(max=1.0)
-    return SparseTargets.from_dense(logprobs, top_k, labels, undecided)
+    labels = _tightened(labels, found, tolerance)
+    ids, logp = np.asarray(labels.ids), np.asarray(labels.logp)
+    entries, undecided = found.entries(), found.undecided.copy()
+    has = np.zeros(len(found), dtype=bool)
+    has[entries.row[entries.token == ids[entries.row]]] = True
+    new = np.flatnonzero(~has & (ids != NO_LABEL) & (logp > -np.inf))
+    more, scale = np.minimum(logp[new], np.log1p(-1e-6)), np.zeros(len(found))
+    scale[new] = np.log1p(-np.exp(more))
+    undecided[new] = np.minimum(undecided[new] + np.exp(more), 1.0)
+    row, token = np.append(entries.row, new), np.append(entries.token, ids[new])
+    log_mass = np.append(entries.log_mass + scale[entries.row], more)
+    whole = Entries.of(row, token, log_mass, entries.log_rest + scale)
+    return SparseTargets.of(keep_entries(whole, top_k, ids), labels, undecided)
 
 
-def _labels(pair: Pair, student_ids: IntArray, score: Score, size: int, ended: bool) -> Labels:
+def _tightened(labels: Labels, found: Estimate, tolerance: float | None) -> Labels:
+    ids, logp = np.asarray(labels.ids), np.asarray(labels.logp)
+    lower, upper, status = (np.array(x) for x in (labels.lower, labels.upper, labels.status))
+    with np.errstate(divide="ignore"):
+        low, high = (np.log(bound) for bound in found.label_bounds(ids))
+    some = ids != NO_LABEL
+    lower[some] = np.maximum(lower, np.minimum(low, logp))[some]
+    upper[some] = np.minimum(upper, np.maximum(high, logp))[some]
+    if tolerance is not None:
+        status[(status == Status.ESTIMATED) & (np.exp(upper) - np.exp(lower) <= tolerance)] = Status.CERTIFIED
+    return replace(labels, lower=lower, upper=upper, status=status)
+
+
+def labels_of(pair: Pair, student_ids: IntArray, score: Score, size: int, ended: bool) -> Labels:
+    """What a score says of the tokens after each row. student_ids: without end-of-text. size: bytes of the text."""
     sizes = np.array([len(pair.student.token_bytes(int(id))) for id in student_ids], dtype=np.int64)
     # A dummy prefix is not part of the text.
     ends = np.maximum(np.concatenate([[0], np.cumsum(sizes)]) - (int(sizes.sum()) - size), 0)

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from crosstok.entries import Entries
 from crosstok.masses import FAINT, Aggregator, Block, expand
 from crosstok.pair import Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
+
+
+class _Kept(NamedTuple):
+    """Entries of a node's row: token, int64; log_mass, float64, after the node; log_rest: what they leave."""
+
+    token: torch.Tensor
+    log_mass: torch.Tensor
+    log_rest: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +42,16 @@ class _Crossings:
 class Collector:
     """Collects a plan's distributions while its rows stream by. The plan must keep every node.
 
-    width: of the student's logits. only: the one position that is wanted, where not all are.
+    width: of the student's logits. only: the one position that is wanted, where not all are. keep: None, or how many
+    entries of each row are wanted, besides that of the label. Then the whole row is kept only of nodes that share their
+    position: of others, what is not among the largest and does not cross from earlier nodes is not among the largest.
     """
 
-    def __init__(self, plan: Plan, width: int, only: int | None = None) -> None:
-        self.plan, self.width, self.only = plan, width, only
+    def __init__(self, plan: Plan, width: int, only: int | None = None, keep: int | None = None) -> None:
+        self.plan, self.width, self.only, self.keep = plan, width, only, keep
+        self._shared = _shared(plan)
+        self._kept: dict[int, _Kept] = {}
+        self._crossing_text: tuple[int, dict[int, IntArray]] = (-1, {})
         self._first: torch.Tensor | None = None
         self._rows: dict[int, torch.Tensor] = {}
         self._crossings: list[list[_Crossings]] = [[] for _ in range(len(plan))]
@@ -48,8 +64,24 @@ class Collector:
         rows = np.flatnonzero(wanted)
         if len(rows):
             grouped = self._by_first_token(block, torch.from_numpy(rows).to(block.share.device))
-            self._rows.update(zip(block.nodes[rows].tolist(), grouped, strict=True))
+            for node, row in zip(block.nodes[rows].tolist(), grouped, strict=True):
+                if self.keep is None or self._shared[node]:
+                    self._rows[node] = row
+                else:
+                    self._kept[node] = self._cut(node, row)
         self._add_crossings(aggregator, block)
+
+    def _cut(self, node: int, row: torch.Tensor) -> _Kept:
+        """Of a row the largest entries, those of tokens that cross the position from earlier nodes, the label."""
+        plan, depth, text = self.plan, int(self.plan.node_depth[node]), int(self.plan.node_text[node])
+        row[self.plan.pair.student_eos[0]] = -torch.inf  # known apart
+        largest = row.topk(min(self.keep or 0, len(row))).indices
+        label = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]][depth : depth + 1]
+        wanted = np.concatenate([largest.numpy(), self._crossing_tokens(text).get(depth, label[:0]), label])
+        token = torch.from_numpy(np.unique(wanted))
+        log_mass = row[token]
+        row[token] = -torch.inf
+        return _Kept(token, log_mass, float(row.logsumexp(0)))
 
     def _by_first_token(self, block: Block, rows: torch.Tensor) -> torch.Tensor:
         """float64 [rows, width] on the CPU: log of the rows' mass by the first student token of their entries."""
@@ -83,11 +115,7 @@ class Collector:
             rows, ranges = rows[wanted], ranges[wanted]
         if not len(ranges):
             return
-        owner, places = expand(plan.range_first[ranges], plan.range_last[ranges])
-        steps = plan.range_depth[ranges] - plan.node_depth[plan.range_node[ranges]]
-        student = plan.pair.spelling.id_at(places, steps[owner])
-        beyond = student >= 0  # the others end at the position: their children's rows speak for them
-        owner, places, student = owner[beyond], places[beyond], student[beyond]
+        owner, places, student = self._crossing(ranges)
         if not len(owner):
             return
         # In the order of spellings entries with the same next student token stand together.
@@ -103,6 +131,63 @@ class Collector:
                 node[mine], plan.range_depth[of_group][mine], student[heads][mine], log_mass[mine]
             )
             self._crossings[text].append(found)
+
+    def _crossing(self, ranges: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """Of ranges of the plan the tokens that go on beyond the position: which range, place, next student token."""
+        plan = self.plan
+        owner, places = expand(plan.range_first[ranges], plan.range_last[ranges])
+        steps = plan.range_depth[ranges] - plan.node_depth[plan.range_node[ranges]]
+        student = plan.pair.spelling.id_at(places, steps[owner])
+        beyond = student >= 0  # the others end at the position: their children's rows speak for them
+        return owner[beyond], places[beyond], student[beyond]
+
+    def _crossing_tokens(self, text: int) -> dict[int, IntArray]:
+        """The next student tokens of all tokens that cross, by position."""
+        if text != self._crossing_text[0]:
+            plan = self.plan
+            nodes = np.searchsorted(plan.range_node, plan.node_ptr[text : text + 2])
+            ranges = np.arange(*nodes.tolist())
+            owner, _, student = self._crossing(ranges)
+            depth = plan.range_depth[ranges[owner]]
+            base = int(student.max(initial=0)) + 1
+            keys = np.unique(depth * base + student)
+            starts = np.flatnonzero(np.diff(keys // base, prepend=-1))
+            parts = np.split(keys % base, starts[1:])
+            found = dict(zip((keys[starts] // base).tolist(), parts, strict=True)) if len(keys) else {}
+            self._crossing_text = text, found
+        return self._crossing_text[1]
+
+    def entries(self, prefixes: Prefixes, text: int) -> Entries:
+        """What `finish` gives for all positions of a text, as far as it was kept."""
+        plan, base = self.plan, prefixes.estimate[prefixes.first[text] : prefixes.first[text + 1] - 1]
+        log_rest = np.full(len(base), -np.inf)
+        rows: list[IntArray] = []
+        tokens: list[IntArray] = []
+        logs: list[FloatArray] = []
+
+        def add(depth: IntArray, token: IntArray, log_mass: FloatArray) -> None:
+            possible = base[depth] > -np.inf  # after a prefix of probability zero every row stays -inf
+            rows.append(depth[possible])
+            tokens.append(token[possible])
+            logs.append(log_mass[possible] - base[depth[possible]])
+
+        for node in range(int(plan.node_ptr[text]), int(plan.node_ptr[text + 1])):
+            depth, log_q = int(plan.node_depth[node]), float(prefixes.log_q[node])
+            row, kept = self._rows.pop(node, None), self._kept.pop(node, None)
+            if row is not None:
+                kept = _Kept(torch.arange(len(row)), row, -math.inf)
+            if kept is None or base[depth] == -np.inf:
+                continue
+            log_rest[depth] = np.logaddexp(log_rest[depth], log_q + kept.log_rest - base[depth])
+            some = kept.token != plan.pair.student_eos[0]
+            token = kept.token[some].numpy()
+            add(np.full(len(token), depth), token, log_q + kept.log_mass[some].numpy())
+            eos = np.array([plan.pair.student_eos[0]])
+            add(np.array([depth]), eos, log_q + prefixes.masses.eos[node : node + 1])
+        for found in self._crossings[text]:
+            add(found.depth, found.student, found.log_mass + prefixes.log_q[found.node])
+        self._crossings[text] = []
+        return Entries.of(np.concatenate(rows), np.concatenate(tokens), np.concatenate(logs), log_rest)
 
     def finish(self, prefixes: Prefixes, text: int, positions: range) -> torch.Tensor:
         """float64 [len(positions), width] on the CPU: log P(v | s_1..s_i) for each position i; frees the text's rows.
@@ -134,6 +219,14 @@ class Collector:
             _add_logs(out.view(-1), torch.from_numpy(flat), torch.from_numpy(values))
         self._crossings[text] = []
         return out
+
+
+def _shared(plan: Plan) -> npt.NDArray[np.bool_]:
+    """bool [nodes]: whether another node ends where a node's last student token does."""
+    keys = plan.node_text * (int(plan.node_depth.max(initial=0)) + 1) + plan.node_depth
+    _, of, count = np.unique(keys, return_inverse=True, return_counts=True)
+    found: npt.NDArray[np.bool_] = count[of] > 1
+    return found
 
 
 def _log_sum(logs: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:

@@ -2,55 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from crosstok.closing import ClosingCollector, Leaves
-from crosstok.pair import Plan
+from crosstok.closing import LOST, NO_TOKEN, ClosingCollector, Leaves
+from crosstok.entries import Entries
+from crosstok.memory import large
+from crosstok.pair import BoolArray, Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A text's distributions. rows: float32 [n + 1, width] on the CPU, probabilities that sum to 1, all 0 where the
-    position has probability zero. raw: float64 [n + 1], what they summed to before, as shares of the upper bound of
-    P(s_1..s_i). undecided: float64 [n + 1], a bound of the total variation from the truth.
-    spent: int64 [n + 1], further rows.
+    """A text's distributions, in parts that sum to them.
+
+    node, depth, weight: int64, int64, float64 [k]: rows whose light mass the collector has, and what each counts at
+    which position. leaves: those that have a next student token, by position; their positions count from 0 here.
+    total: float64 [n + 1], what all parts and the lost mass of a position sum to, as a share of the upper bound of
+    P(s_1..s_i); 1 where it has probability zero. most: the same, of what P(s_1..s_i) is at most. undecided: float64
+    [n + 1], a bound of the total variation from the truth. spent: int64 [n + 1], further rows.
     """
 
-    rows: torch.Tensor
-    raw: FloatArray
+    collector: ClosingCollector
+    node: IntArray
+    depth: IntArray
+    weight: FloatArray
+    leaves: Leaves
+    total: FloatArray
+    most: FloatArray
     undecided: FloatArray
     spent: IntArray
 
+    def __len__(self) -> int:
+        """n + 1."""
+        return len(self.total)
 
-def estimate(
-    plan: Plan, collector: ClosingCollector, prefixes: Prefixes, leaves: Leaves, spent: IntArray, text: int
-) -> Estimate:
-    """The closing estimate of one text; frees what the collector has of it."""
-    rows = collector.light(prefixes, text)
-    first = int(plan.student_ptr[text]) + text
-    mine = (leaves.position >= first) & (leaves.position < first + len(rows)) & (leaves.label >= 0)
-    found = leaves.where(mine)
-    position = found.position - first
-    at = torch.from_numpy(position * rows.shape[1] + found.label)
-    rows.view(-1).index_add_(0, at, torch.from_numpy(found.mass).float())
-    raw: FloatArray = rows.sum(dim=1, dtype=torch.float64).numpy()
-    certain = np.bincount(position[found.certain], found.mass[found.certain], len(rows)).astype(np.float64)
-    undecided = undecided_mass(raw, certain)
-    impossible = np.isneginf(prefixes.upper[prefixes.first[text] + np.arange(len(rows))])
-    undecided[impossible] = 0.0
-    rows.div_(torch.from_numpy(np.where(raw > 0, raw, 1.0)).float()[:, None])
-    return Estimate(rows, raw, undecided, spent[first : first + len(rows)])
+    def dense(self, width: int) -> torch.Tensor:
+        """float32 [n + 1, width] on the CPU: natural logarithms. Once only: frees what the collector has."""
+        light = self.collector.light.rows(
+            self.node, self.depth, self.weight / self.total[self.depth], len(self)
+        )
+        columns = self.collector.light.columns
+        leaves = self.leaves
+        keys, of = np.unique(leaves.position * width + leaves.label, return_inverse=True)
+        position, label = keys // width, keys % width
+        mass = np.bincount(of, leaves.mass / self.total[leaves.position], len(keys)).astype(np.float64)
+        column = np.minimum(np.searchsorted(columns, label), max(len(columns) - 1, 0))
+        if len(columns):
+            at = torch.from_numpy(position), torch.from_numpy(column)
+            mass = mass + np.where(columns[column] == label, light[at].double().numpy(), 0.0)
+        out = large(len(self), width).fill_(-torch.inf)
+        out.index_copy_(1, torch.from_numpy(columns), light.log_())
+        out[torch.from_numpy(position), torch.from_numpy(label)] = torch.from_numpy(mass).log().float()
+        return out
+
+    def entries(self) -> Entries:
+        """The largest entries of each row, and all those that leaves have. Once only, as `dense`."""
+        light, weight = self.collector.light, self.weight / self.total[self.depth]
+        left = np.bincount(self.depth, weight * light.left[self.node], len(self))
+        row, token, mass = light.entries(self.node, self.depth, weight)
+        leaves = self.leaves
+        mass = np.concatenate([mass, leaves.mass / self.total[leaves.position]])
+        row, token = np.concatenate([row, leaves.position]), np.concatenate([token, leaves.label])
+        with np.errstate(divide="ignore"):
+            return Entries.of(row, token, np.log(mass), np.log(left))
+
+    def label_bounds(self, ids: IntArray) -> tuple[FloatArray, FloatArray]:
+        """float64 [k]: bounds of the probabilities of ids, int64 [k], at the first k positions (fact 32)."""
+        leaves, sure = self.leaves, np.zeros(len(self))
+        mine = leaves.certain & (
+            leaves.label == np.append(ids, np.full(len(self) - len(ids), LOST))[leaves.position]
+        )
+        sure += np.bincount(leaves.position[mine], leaves.mass[mine], len(self))
+        low = sure / self.most
+        others = np.maximum(1.0 - self.undecided - low, 0.0)
+        return low[: len(ids)], np.clip(1.0 - others, 0.0, 1.0)[: len(ids)]
 
 
-def undecided_mass(raw: FloatArray, certain: FloatArray) -> FloatArray:
-    """1 − Σ_v (mass that certainly goes on with v) over P(s_1..s_i): float64 [positions]; 1 where nothing is known.
+def estimates_of(
+    plan: Plan, collector: ClosingCollector, prefixes: Prefixes, leaves: Leaves, spent: IntArray
+) -> Iterator[Estimate]:
+    """The closing estimate of each text of a plan."""
+    total, most, undecided = accounts(leaves, collector.light_mass(prefixes))
+    labelled = leaves.where(leaves.label >= 0)
+    labelled = labelled.where(np.argsort(labelled.position, kind="stable"))
+    for text in range(len(plan)):
+        first, last = int(plan.student_ptr[text]) + text, int(plan.student_ptr[text + 1]) + text + 1
+        of_text = slice(*np.searchsorted(labelled.position, [first, last]).tolist())
+        mine = labelled.where(np.arange(of_text.start, of_text.stop))
+        mine.position[:] -= first
+        possible = prefixes.upper[prefixes.first[text] + np.arange(last - first)] > -np.inf
+        some = possible & (total[first:last] > 0)
+        yield Estimate(
+            collector,
+            *collector.exact_nodes(prefixes, text),
+            leaves=mine,
+            total=np.where(some, total[first:last], 1.0),
+            most=np.where(some, most[first:last], 1.0),
+            undecided=np.where(possible, undecided[first:last], 0.0),
+            spent=spent[first:last],
+        )
 
-    Whatever becomes of the rest, estimate and truth share the certain mass, so that they are no further apart in total
-    variation. raw, certain: what is estimated and what is certain, as shares of an upper bound of P.
+
+def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What positions' leaves, and light mass, float64 [positions], sum to; a bound of P(s_1..s_i) in the same unit; and
+    how much of it is undecided.
+
+    1 − Σ_v (mass that certainly goes on with v, or that is certainly lost) over P(s_1..s_i), 1 where nothing is known:
+    whatever becomes of the rest, estimate and truth share the certain mass, so that they are no further apart in total
+    variation. P(s_1..s_i) is at most 1, in the unit of masses, and at most all that is not certainly out.
     """
-    return np.clip(1.0 - certain / np.maximum(raw, 1.0), 0.0, 1.0)
+    counts = (leaves.label >= 0) | (leaves.label == LOST)
+
+    def summed(which: BoolArray) -> FloatArray:
+        found = np.bincount(leaves.position[which], leaves.mass[which], len(light))
+        return found.astype(np.float64)
+
+    total = summed(counts) + light
+    most = np.minimum(total + summed(~counts & ~(leaves.certain & (leaves.label == NO_TOKEN))), 1.0)
+    most = np.maximum(total, most)
+    certain = np.divide(summed(counts & leaves.certain), most, out=np.zeros(len(light)), where=most > 0)
+    return total, most, np.clip(1.0 - certain, 0.0, 1.0)

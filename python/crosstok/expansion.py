@@ -7,12 +7,12 @@ among longer prefixes; what is too light to be looked up stays with the leaf's o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from crosstok.closing import NO_TOKEN, ROW_SHARE, Heavy, Leaves, look_up
-from crosstok.estimates import undecided_mass
+from crosstok.closing import LOST, NO_TOKEN, ROW_SHARE, Heavy, Leaves, look_up
+from crosstok.estimates import accounts
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.refine import LOSSLESS
@@ -77,16 +77,38 @@ def expand(
     keep = (mass >= light) & (mass > 0)
     owner, entry, mass = owner[keep], entry[keep], mass[keep]
     node, token = child[owner], heavy.token[entry]
-    position = leaves.position[owner]
-    longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads)
+    position, inside = leaves.position[owner], leaves.inside[owner]
+    longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads, inside)
     none, sure = np.full(len(child), -1), np.ones(len(child), dtype=bool)
     eos = leaves.mass * rows.eos[at]
     # A text that the student does not read as it is has no next token.
     label = np.where(leaves.reads, leaves.label, NO_TOKEN)
     ended = replace(leaves, node=child, token=none, label=label, certain=sure, mass=eos)
     left = leaves.mass * rows.total[at] - eos - np.bincount(owner, mass, len(child))
-    rest = replace(leaves, node=child, token=none, mass=np.maximum(left, 0.0))
-    return Leaves.join([longer, ended.where(eos > 0), rest.where(rest.mass > _DUST * leaves.mass)])
+    left[left <= _DUST * leaves.mass] = 0.0
+    rest = replace(leaves, node=child, token=none, mass=left)
+    gone = replace(ended, label=np.full(len(child), NO_TOKEN), mass=leaves.mass * (1.0 - rows.total[at]))
+    found = Leaves.join([longer, ended, rest, gone])
+    of = np.concatenate([owner, *[np.arange(len(child))] * 3])
+    some = np.flatnonzero(found.mass > 0)
+    return _lost(plan, leaves, found.where(some), of[some], depth, threads)
+
+
+def _lost(plan: Plan, leaves: Leaves, found: Leaves, of: IntArray, depth: IntArray, threads: int) -> Leaves:
+    """What has become of leaves, with what has no next token lost where its leaf, ``of``, is in.
+
+    Not for certain: a leaf that was replaced although all its texts go on alike counts in full for what comes next.
+    """
+    inside = leaves.inside.copy()
+    asked = np.unique(of[found.certain & (found.label == NO_TOKEN)])
+    asked = asked[~inside[asked]]
+    if len(asked):
+        verdict = plan.decide(leaves.node[asked], leaves.token[asked], depth[asked], False, threads)
+        inside[asked] = verdict > 0
+    lost = found.certain & (found.label == NO_TOKEN) & inside[of] | (found.label == LOST)
+    label = np.where(lost, LOST, found.label)
+    token = np.where(lost, -1, found.token)  # no row changes that
+    return replace(found, token=token, label=label, certain=found.certain & ~lost, inside=inside[of])
 
 
 def expand_known(
@@ -109,6 +131,7 @@ def expand_known(
         wanted = np.where(left.token >= 0, left.node * base + left.token, -1)
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         known = (keys[at] == wanted) & ~left.certain
+        known[known] = ~_made_certain(plan, left, np.flatnonzero(known), depth_of, threads)
         done.append(left.where(~known))
         child = below[at[known]]
         left = left.where(known)
@@ -116,26 +139,40 @@ def expand_known(
     return Leaves.join([*done, left])
 
 
+def _made_certain(plan: Plan, leaves: Leaves, which: IntArray, depth_of: IntArray, threads: int) -> BoolArray:
+    """bool: those leaves ``which`` that both tokenizers are certain of, and which are now so (in place)."""
+    node, token, depth = leaves.node[which], leaves.token[which], depth_of[leaves.position[which]]
+    label, certain, _ = plan.closings(node, token, depth, exact=True, num_threads=threads)
+    sure = which[certain]
+    leaves.label[sure], leaves.certain[sure] = label[certain], True
+    leaves.label[sure] = np.where(leaves.inside[sure] & (label[certain] == NO_TOKEN), LOST, label[certain])
+    return certain
+
+
 class Flips:
-    """How often the closing of a leaf is not what comes of it, by how many student tokens are longer than it."""
+    """How often the closing of a leaf is not what comes of it, by how many student tokens are longer than it.
 
-    def __init__(self, longer: IntArray) -> None:
+    Each text has numbers of its own.
+    """
+
+    def __init__(self, longer: IntArray, texts: int) -> None:
         self._bucket = np.minimum(np.ceil(np.log2(longer + 1)).astype(np.int64) + 1, _BUCKETS - 1)
-        self._seen, self._flipped = np.full(_BUCKETS, _WEIGHT), np.full(_BUCKETS, _WEIGHT * _PRIOR)
+        self._seen = np.full(texts * _BUCKETS, _WEIGHT)
+        self._flipped = self._seen * _PRIOR
 
-    def bucket(self, label: IntArray) -> IntArray:
-        """Of leaves, by their closings; those without one are a bucket of their own."""
-        return np.where(label >= 0, self._bucket[np.maximum(label, 0)], 0)
+    def _at(self, text: IntArray, label: IntArray) -> IntArray:
+        """Where leaves are counted, by their closings; those without one are a bucket of their own."""
+        return text * _BUCKETS + np.where(label >= 0, self._bucket[np.maximum(label, 0)], 0)
 
-    def learn(self, label: IntArray, mass: FloatArray, flipped: FloatArray) -> None:
+    def learn(self, text: IntArray, label: IntArray, mass: FloatArray, flipped: FloatArray) -> None:
         """Rows were read after leaves: mass of each, and how much of it then had another closing."""
-        bucket = self.bucket(label)
-        self._seen += np.bincount(bucket, mass, _BUCKETS)
-        self._flipped += np.bincount(bucket, flipped, _BUCKETS)
+        at = self._at(text, label)
+        self._seen += np.bincount(at, mass, len(self._seen))
+        self._flipped += np.bincount(at, flipped, len(self._seen))
 
-    def rate(self, label: IntArray) -> FloatArray:
+    def rate(self, text: IntArray, label: IntArray) -> FloatArray:
         """float64: how likely leaves are to flip."""
-        found: FloatArray = (self._flipped / self._seen)[self.bucket(label)]
+        found: FloatArray = (self._flipped / self._seen)[self._at(text, label)]
         return found
 
 
@@ -149,6 +186,17 @@ class Search:
     tolerance: float
     max_rows: int | None
     order: str = "flips"
+
+    @classmethod
+    def of(cls, tolerance: float | None, max_rows: int | None, **options: Any) -> Search:
+        """From a `Scorer`'s arguments; raises ValueError for an option that it does not have, and for a wrong one."""
+        for option in options:
+            if option != "order":
+                raise ValueError(f"method 'auto' has no option {option!r}, only 'order'")
+        order = options.get("order", cls.order)
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(map(repr, ORDERS))}, not {order!r}")
+        return cls(1.0 if tolerance is None else float(tolerance), max_rows, order)
 
     @property
     def row_share(self) -> float:
@@ -174,13 +222,8 @@ class Positions:
     light: FloatArray
 
     def undecided(self, leaves: Leaves) -> FloatArray:
-        """float64 [positions]: `undecided_mass` of what leaves have come to."""
-        count = len(self.text)
-        labelled = leaves.where(leaves.label >= 0)
-        raw = np.bincount(labelled.position, labelled.mass, count) + self.light
-        sure = labelled.where(labelled.certain)
-        certain = np.bincount(sure.position, sure.mass, count).astype(np.float64)
-        return undecided_mass(raw, certain)
+        """float64 [positions]: what leaves leave undecided."""
+        return accounts(leaves, self.light)[2]
 
 
 class Expansion:
@@ -192,7 +235,7 @@ class Expansion:
     def __init__(self, plan: Plan, positions: Positions, search: Search, threads: int) -> None:
         self.plan, self.positions, self.search, self.threads = plan, positions, search, threads
         self.rows = np.zeros(len(positions.text), dtype=np.int64)
-        self._flips = [Flips(plan.pair.longer_tokens) for _ in range(len(plan))]
+        self._flips = Flips(plan.pair.longer_tokens, len(plan))
         self._node_of: dict[tuple[int, int], int] = {}
         self._read: list[Rows] = []
 
@@ -243,10 +286,7 @@ class Expansion:
             longer = self.plan.pair.longer_tokens[np.maximum(leaves.label, 0)]
             found: FloatArray = mass * (1.0 + np.log2(1.0 + np.where(leaves.label >= 0, longer, 1 << 16)))
             return found
-        value, text = np.zeros(len(mass)), self.positions.text[leaves.position]
-        for t in np.unique(text).tolist():
-            value[text == t] = mass[text == t] * self._flips[t].rate(leaves.label[text == t])
-        return value
+        return mass * self._flips.rate(self.positions.text[leaves.position], leaves.label)
 
     def _children(self, asked: Leaves, grow: Grower) -> IntArray:
         """The nodes of leaves, int64; −1 for one whose row the teacher refuses. Reads what is not known yet."""
@@ -276,8 +316,6 @@ class Expansion:
         keys, wanted = child * count + asked.position, found.node * count + found.position
         order = np.argsort(keys)
         of = order[np.searchsorted(keys[order], wanted)]
-        flipped = np.bincount(of, found.mass * (found.label != asked.label[of]), len(child))
-        text = self.positions.text[asked.position]
-        for t in np.unique(text).tolist():
-            mine = text == t
-            self._flips[t].learn(asked.label[mine], asked.mass[mine], flipped[mine])
+        flips = found.mass * (found.label != asked.label[of])
+        flipped = np.bincount(of, flips, len(child)).astype(np.float64)
+        self._flips.learn(self.positions.text[asked.position], asked.label, asked.mass, flipped)

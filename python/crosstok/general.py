@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from crosstok.closing import ROW_SHARE, ClosingCollector, Heavy, HeavyTap, Leaves
-from crosstok.estimates import Estimate, estimate
+from crosstok.estimates import Estimate, estimates_of
 from crosstok.expansion import Expansion, Positions, Rows, Search, expand_known
 from crosstok.masses import Masses
 from crosstok.nodes import Nodes
@@ -23,25 +22,24 @@ def estimates(
     reading: Reading,
     plan: Plan,
     prompts: Sequence[tuple[int, ...]],
-    width: int,
     search: Search | None,
+    keep: int | None = None,
 ) -> Iterator[tuple[Estimate, Prefixes]]:
     """The distributions of each text of a plan that keeps its boundaries, and what they are shares of.
 
-    Raises what `Reading.read` does.
-
-    search: how far leaves are replaced by further rows; None: only by those that the plan has.
+    search: how far leaves are replaced by further rows; None: only by those that the plan has. keep: None, or how many
+    entries of a row are wanted, about. Raises what `Reading.read` does.
     """
     share, exact_from = (ROW_SHARE, np.inf) if search is None else (search.row_share, search.exact_from)
-    collector = ClosingCollector(plan, width, share)
+    collector = ClosingCollector(plan, share, keep)
     if search is None or search.max_rows == 0:
         prefixes = reading.bounded(plan, prompts, collector)
-        leaves = _known(reading, plan, collector, prefixes, exact_from)[0]
+        leaves = known_leaves(reading, plan, collector, prefixes, exact_from)[0]
         spent = np.zeros(len(collector.beyond.ends), dtype=np.int64)
     else:
         with open_session(reading.teacher, trees_of(plan, prompts)) as session:
             prefixes = reading.bounded(plan, prompts, collector, session)
-            leaves, positions = _known(reading, plan, collector, prefixes, exact_from)
+            leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
             growth = Growth(reading, plan, session)
 
             def grow(node: IntArray, token: IntArray) -> Rows:
@@ -52,11 +50,11 @@ def estimates(
             expansion = Expansion(plan, positions, search, reading.num_threads)
             leaves = expansion.run(leaves, grow)
             spent = expansion.rows
-    for text in range(len(plan)):
-        yield estimate(plan, collector, prefixes, leaves, spent, text), prefixes
+    for found in estimates_of(plan, collector, prefixes, leaves, spent):
+        yield found, prefixes
 
 
-def _known(
+def known_leaves(
     reading: Reading, plan: Plan, collector: ClosingCollector, prefixes: Prefixes, exact_from: float
 ) -> tuple[Leaves, Positions]:
     """The leaves of a plan's own rows."""
@@ -65,7 +63,13 @@ def _known(
     positions = _positions(plan, collector, prefixes)
     threads, share = reading.num_threads, collector.row_share
     leaves = collector.leaves(prefixes, heavy, exact_from, threads)
-    return expand_known(plan, leaves, rows, positions.depth, threads, share, exact_from), positions
+    others = [
+        collector.ends(prefixes),
+        collector.lost(prefixes, rows.total),
+        collector.dropped(prefixes, rows.total, leaves),
+    ]
+    leaves = expand_known(plan, leaves, rows, positions.depth, threads, share, exact_from)
+    return Leaves.join([leaves, *others]), positions
 
 
 def _positions(plan: Plan, collector: ClosingCollector, prefixes: Prefixes) -> Positions:
@@ -80,8 +84,3 @@ def rows_of(reading: Reading, nodes: Nodes, masses: Masses, heavy: Heavy) -> Row
     total = np.ones(len(nodes)) if reading.canonical == "renormalize" else masses.kept.copy()
     total[masses.dead] = 0.0
     return Rows(nodes.first, heavy, total, np.exp(masses.eos), masses.seen)
-
-
-def log_rows(found: Estimate) -> torch.Tensor:
-    """float32 [n + 1, width]: logarithms of an estimate's rows, in their memory."""
-    return found.rows.log_()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from crosstok.correction import Correction
 from crosstok.ragged import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -110,12 +111,16 @@ class Distributions:
     student_ids: int64 [n], without end-of-text. logprobs: float32 [n + 1, student width] on the CPU, natural
     logarithms, not normalised any further; row i follows s_1..s_i, and is all −inf where that has probability zero.
     End-of-text is at the student's first end-of-text id; other special tokens are −inf. undecided_mass: float32
-    [n + 1], 0 in the regimes "same" and "subset". docs/mathematics.md, fact 19.
+    [n + 1], 0 in the regimes "same" and "subset". rows: int64 [n + 1], further teacher rows that a tolerance spent on
+    each; None where the method does not count them. correction: what method "unbiased" adds to them, else None.
+    docs/mathematics.md, facts 19 and 32.
     """
 
     student_ids: IntArray
     logprobs: torch.Tensor
     undecided_mass: torch.Tensor
+    rows: IntArray | None = None
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import ref
 
+import numpy as np
 import torch
 
 from crosstok import distributions as dense
-from crosstok.cut import cut
+from crosstok.cut import SPARE, cut, cut_estimate, labels_of
 from crosstok.errors import TeacherError, TextError
 from crosstok.expansion import Search
-from crosstok.general import estimates, log_rows
+from crosstok.general import estimates
 from crosstok.next_token import next_token
 from crosstok.pair import Pair, Plan
 from crosstok.prefixes import Prefixes, gather
@@ -23,7 +24,7 @@ from crosstok.refine import Goal
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
 from crosstok.results import Distributions, NextToken, Score, Source, Timings
 from crosstok.scores import score_of
-from crosstok.targets import SparseTargets
+from crosstok.targets import Labels, SparseTargets
 from crosstok.teacher.protocol import Teacher
 from crosstok.teacher.table import TableTeacher
 
@@ -47,7 +48,8 @@ class Scorer:
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
     the non-canonical mass). method: "auto": exact where nothing is undecided, which is everywhere in the regimes "same"
     and "subset", else between bounds; others, for comparison, are in `crosstok.methods` ("beam", "strict_1to1", "bpm",
-    "recursion"), method_options are theirs. tolerance, max_rows: how far bounds are tightened
+    "recursion"). method_options are the method's; those of "auto": order, one of `crosstok.expansion.ORDERS`, in which
+    the leaves of distributions are replaced by further rows. tolerance, max_rows: how far bounds are tightened
     by further teacher rows, in the regime "general" only; see `score`. temperature divides the teacher's logits before
     anything else. width: of the student's logits, for padded heads. num_threads: of the planner, 0 or None for all
     cores. Attributes: teacher, pair, width (at least the student's vocab_size), timings.
@@ -83,7 +85,6 @@ class Scorer:
         self.timings = Timings()
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
-        self._search = None if tolerance is None else Search(float(tolerance), max_rows)
         endless = tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher)
         if pair.regime == "general" and endless:
             raise ValueError(
@@ -91,12 +92,14 @@ class Scorer:
             )
         self._check_widths()
         self._method: Method | None = None
-        if method != "auto":
+        self._search: Search | None = None
+        if method == "auto":
+            search = Search.of(tolerance, max_rows, **(method_options or {}))
+            self._search = None if tolerance is None else search
+        else:
             from crosstok import methods
 
             self._method = methods.open(method, self._reading, pair, self.width, **(method_options or {}))
-        elif method_options:
-            raise ValueError(f"method 'auto' has no options: {', '.join(method_options)}")
 
     @property
     def batch_budget(self) -> int:
@@ -189,8 +192,11 @@ class Scorer:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {top_k}")
-        rows = max(1, DENSE_BYTES // (8 * self.width))
-        batches = form_batches(requests_of(texts, prompts, ended), rows, self._positions)
+        requests = requests_of(texts, prompts, ended)
+        if top_k is not None and self._method is None:
+            batches = form_batches(requests, self.batch_budget)  # no row is ever dense
+        else:
+            batches = form_batches(requests, max(1, DENSE_BYTES // (8 * self.width)), self._positions)
         found: Iterator[Any] = _counted(self._distribution_batches(batches, top_k))
         return found
 
@@ -204,36 +210,47 @@ class Scorer:
         plans = self._plans(batches, every_node=True)
         del batches
         for batch, plan in plans:
-            found = (
-                self._estimates(batch, plan) if self.pair.regime == "general" else self._exact(batch, plan)
-            )
-            yield (
-                rows if top_k is None else self._cut(plan, prefixes, rows, text, batch[text], top_k)
-                for text, (rows, prefixes) in enumerate(found)
-            )
+            if self.pair.regime == "general":
+                yield self._estimates(batch, plan, top_k)
+            else:
+                yield self._exact(batch, plan, top_k)
 
-    def _exact(self, batch: Sequence[Request], plan: Plan) -> Iterator[tuple[Distributions, Prefixes]]:
+    def _exact(
+        self, batch: Sequence[Request], plan: Plan, top_k: int | None
+    ) -> Iterator[Distributions | SparseTargets]:
         """The distributions of a batch in the regimes "same" and "subset"."""
-        collector = dense.Collector(plan, self.width)
+        collector = dense.Collector(plan, self.width, keep=top_k)
         aggregator = self._reading.read(plan, self._prompts(batch), collector)
         prefixes = gather(plan, aggregator.masses)
-        for text in range(len(batch)):
-            yield self._distribution(plan, collector, prefixes, text), prefixes
+        for text, request in enumerate(batch):
+            if top_k is None:
+                yield self._distribution(plan, collector, prefixes, text)
+            else:
+                labels = self._labels(plan, prefixes, text, request, None)
+                yield cut(collector.entries(prefixes, text), labels, top_k)
 
-    def _estimates(self, batch: Sequence[Request], plan: Plan) -> Iterator[tuple[Distributions, Prefixes]]:
+    def _estimates(
+        self, batch: Sequence[Request], plan: Plan, top_k: int | None
+    ) -> Iterator[Distributions | SparseTargets]:
         """The closing estimates of a batch, with what further rows add to them."""
-        found = estimates(self._reading, plan, self._prompts(batch), self.width, self._search)
-        for text, (rows, prefixes) in enumerate(found):
-            ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
-            undecided = torch.from_numpy(rows.undecided).float()
-            yield Distributions(ids, log_rows(rows), undecided), prefixes
+        keep = None if top_k is None else top_k * SPARE
+        found = estimates(self._reading, plan, self._prompts(batch), self._search, keep)
+        tolerance = None if self._search is None else self._search.tolerance
+        for text, (estimate, prefixes) in enumerate(found):
+            if top_k is None:
+                ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
+                undecided = torch.from_numpy(estimate.undecided).float()
+                yield Distributions(ids, estimate.dense(self.width), undecided, estimate.spent)
+            else:
+                labels = self._labels(plan, prefixes, text, batch[text], tolerance)
+                yield cut_estimate(estimate, labels, tolerance, top_k)
 
-    def _cut(
-        self, plan: Plan, prefixes: Prefixes, found: Distributions, text: int, request: Request, top_k: int
-    ) -> SparseTargets:
-        score = score_of(plan, prefixes, text, request.ended)
-        size = len(request.text if isinstance(request.text, bytes) else request.text.encode())
-        return cut(self.pair, found, score, size, request.ended, top_k)
+    def _labels(
+        self, plan: Plan, prefixes: Prefixes, text: int, request: Request, tolerance: float | None
+    ) -> Labels:
+        score = score_of(plan, prefixes, text, request.ended, tolerance=tolerance)
+        ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
+        return labels_of(self.pair, ids, score, request.size, request.ended)
 
     def next_token(
         self, student_ids: Sequence[int] | IntArray, prompt: Sequence[int] | None = None
@@ -313,7 +330,8 @@ class Scorer:
     ) -> Distributions:
         ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
         logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
-        return Distributions(ids, logprobs, torch.zeros(len(ids) + 1, dtype=torch.float32))
+        none = np.zeros(len(ids) + 1, dtype=np.int64)
+        return Distributions(ids, logprobs, torch.from_numpy(none).float(), none)
 
 
 def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from crosstok.entries import Entries
 from crosstok.errors import TargetsError
+from crosstok.masses import log_sum
 from crosstok.ragged import IntArray
 from crosstok.results import Status
 
@@ -106,15 +108,18 @@ class SparseTargets:
         undecided_mass: [N], None: 0. Raises ValueError for shapes that do not fit, TargetsError for rows that are no
         distributions (NaN, a sum above 1) and whatever `validate` finds.
         """
-        rows = len(logprobs)
+        undecided = np.zeros(len(logprobs)) if undecided_mass is None else np.asarray(undecided_mass)
+        return cls.of(keep_top(logprobs, k, np.array(labels.ids, dtype=np.int64)), labels, undecided)
+
+    @classmethod
+    def of(cls, kept: Kept, labels: Labels, undecided: npt.NDArray[np.floating[Any]]) -> SparseTargets:
+        """From entries that are cut already. undecided: [N]. Raises TargetsError for whatever `validate` finds."""
         label_ids = np.array(labels.ids, dtype=np.int64)
-        kept = keep_top(logprobs, k, label_ids)
         labelled = label_ids != NO_LABEL
 
         def of_label(values: npt.ArrayLike) -> Float32Array:
             return np.where(labelled, np.asarray(values, dtype=np.float32), np.float32(0))
 
-        undecided = np.zeros(rows) if undecided_mass is None else np.asarray(undecided_mass)
         targets = cls(
             *kept,
             label_ids=label_ids,
@@ -180,6 +185,28 @@ def keep_top(logprobs: torch.Tensor, k: int, label_ids: IntArray) -> Kept:
     ptr = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(counts, out=ptr[1:])
     return Kept(ptr, ids, logp, rest, missing)
+
+
+def keep_entries(entries: Entries, k: int, label_ids: IntArray) -> Kept:
+    """The same of rows whose entries are given one by one; a label that is none of them counts as rest."""
+    rows, total = len(entries.log_rest), entries.log_totals()
+    if (wrong := np.flatnonzero(~(total <= np.log1p(RAW_ERROR)))).size:
+        raise TargetsError(f"row {wrong[0]}: its probabilities sum to {np.exp(total[wrong[0]]):.6g}")
+    order = np.lexsort((entries.token, -entries.log_mass, entries.row))
+    row, token, log_mass = entries.row[order], entries.token[order], entries.log_mass[order]
+    keep = np.arange(len(row)) - np.searchsorted(row, row) < k
+    keep |= token == label_ids[row]
+    rest = np.logaddexp(log_sum(log_mass[~keep], row[~keep], rows), entries.log_rest)
+    scale = np.where(total > -np.inf, total, 0.0)
+    ptr = np.zeros(rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(row[keep], minlength=rows), out=ptr[1:])
+    return Kept(
+        ptr,
+        token[keep].astype(np.int32),
+        (log_mass[keep] - scale[row[keep]]).astype(np.float32),
+        (rest - scale).astype(np.float32),
+        -np.expm1(np.minimum(total, 0.0)).astype(np.float32),
+    )
 
 
 def _keep_block(

@@ -31,6 +31,8 @@ pub struct Beyond {
     /// where nothing does, so that the root stands for both.)
     pub exact_node: Vec<i64>,
     pub exact_depth: Vec<i64>,
+    /// Every text of the node starts with s_1..s_depth.
+    pub exact_in: Vec<bool>,
     /// Tokens `first..last` of the order, after `node`, that reach beyond the end of s_1..s_depth.
     pub node: Vec<i64>,
     pub first: Vec<i64>,
@@ -63,6 +65,7 @@ impl Plan {
                         if depth == 0 || verdict != Verdict::Out {
                             beyond.exact_node.push(node as i64);
                             beyond.exact_depth.push(depth as i64);
+                            beyond.exact_in.push(verdict == Verdict::In);
                         }
                     }
                 }

@@ -62,9 +62,15 @@ class TargetBatch:
 
 @dataclass(frozen=True, eq=False)
 class DenseBatch(TargetBatch):
-    """Whole rows. logprobs: float32 [N, width], all −inf in rows of probability zero."""
+    """Whole rows. logprobs: float32 [N, width], all −inf in rows of probability zero.
+
+    moves, moved: their corrections (`Correction`), None where none of the targets has one: int64 [k, 3], row, token
+    that mass is taken from and token that it is given to, −1 for none; float32 [k], how much.
+    """
 
     logprobs: torch.Tensor
+    moves: torch.Tensor | None = None
+    moved: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,8 @@ def collate(
 
     eos: for `Distributions`, which do not know it: the student's end-of-text id, or one a text, None for a text that
     was cut off. It is the last row's label, which only cross-entropy needs: that row is trained on either way. top_k:
-    cut `Distributions` to so many entries, the label and a rest. device: of the batch, None: the CPU.
+    cut `Distributions` to so many entries, the label and a rest; not for those with a correction, which would be lost.
+    device: of the batch, None: the CPU.
 
     Raises ValueError for no targets, widths that differ, and arguments that do not fit the targets, TypeError for
     targets of other or several kinds.
@@ -129,11 +136,14 @@ def collate(
     if sparse:
         batch = _sparse_batch(_joined(sparse), keep, common)
     elif top_k is not None:
+        if any(target.correction is not None for target in dense):
+            raise ValueError("targets with a correction are not to be cut: leave out top_k")
         batch = _sparse_batch(keep_top(_stacked(dense), top_k, labels), keep, common)
     else:
         rows = _stacked(dense)
         rows = rows if keep.all() else rows[torch.from_numpy(keep)]
         common["width"] = max(common["width"], rows.shape[1])
+        common.update(_moves(dense, keep))
         batch = DenseBatch(**common, logprobs=rows)
     return batch.to(device)
 
@@ -175,6 +185,25 @@ def _stacked(dense: list[Distributions]) -> torch.Tensor:
     if len(widths) > 1:
         raise ValueError(f"targets of different widths: {sorted(widths)}")
     return torch.cat([target.logprobs for target in dense])
+
+
+def _moves(dense: list[Distributions], keep: BoolArray) -> dict[str, torch.Tensor]:
+    """The corrections of the rows that are to be kept."""
+    ends = np.cumsum([0] + [len(target.undecided_mass) for target in dense])
+    found = [
+        (end, target.correction)
+        for end, target in zip(ends.tolist(), dense, strict=False)
+        if target.correction is not None
+    ]
+    if not found:
+        return {}
+    row = np.concatenate([end + each.row for end, each in found])
+    wanted = keep[row]
+    taken_from = np.concatenate([each.taken_from for _, each in found])
+    given_to = np.concatenate([each.given_to for _, each in found])
+    moves = np.stack([np.cumsum(keep)[row] - 1, taken_from, given_to], axis=1)[wanted]
+    moved = torch.cat([each.mass for _, each in found])[torch.from_numpy(wanted)]
+    return {"moves": torch.from_numpy(moves), "moved": moved}
 
 
 def _joined(sparse: list[SparseTargets]) -> Kept:

@@ -13,7 +13,7 @@ from typing import Literal, cast
 import torch
 
 from crosstok.losses.batch import IGNORED, DenseBatch, SparseBatch, TargetBatch
-from crosstok.losses.rows import DenseRows, SparseRows
+from crosstok.losses.rows import DenseRows, MovedRows, SparseRows, row_sums
 
 Targets = torch.Tensor | DenseBatch | SparseBatch
 UndecidedWeight = Literal["none", "linear"]
@@ -38,6 +38,9 @@ def forward_kl(
     Rows of the teacher are normalised: what is inadmissible is nobody's, and the teacher's own rows as logits give 0.
     Rows that are all −inf (the text before them has probability zero) are ignored. Where p is 0 a token adds exactly 0.
     In rows that are cut to some tokens the others count as one: a lower bound of the whole divergence.
+
+    Targets with a `Correction` (method "unbiased") add −Σ mass · (log q(given to) − log q(taken from)), so that the
+    gradient is that of the corrected rows; corrected rows may be negative, and the value may be so too.
 
     temperature: divides the student's logits; the teacher's is chosen when targets are made (`Scorer`), and no factor
     makes up for it. undecided_weight: "linear" counts each position by 1 minus its undecided mass, of the sum, not of
@@ -120,11 +123,31 @@ class _Rows:
             whole = self.targets if isinstance(self.targets, torch.Tensor) else self.targets.logprobs
             rows = ((whole.amax(1) > -torch.inf) & ~self.ignored).nonzero()[:, 0]
             values = cast(torch.Tensor, DenseRows.apply(self.logits, self.at[rows], whole, rows, temperature))
+            if isinstance(self.targets, DenseBatch):
+                values = self._corrected(self.targets, rows, values, temperature)
         if undecided_weight == "linear":
             if isinstance(self.targets, torch.Tensor):
                 raise ValueError('undecided_weight="linear" needs a batch made by collate')
             values = values * (1 - self.targets.undecided_mass[rows]).clamp(min=0)
         return values
+
+    def _corrected(
+        self, batch: DenseBatch, rows: torch.Tensor, values: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """float [R]: the divergences of ``rows``, int64 [R], with what mass that is moved adds to them."""
+        if batch.moves is None or batch.moved is None:
+            return values
+        place = torch.full_like(self.at, -1).index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
+        row, taken_from, given_to = batch.moves.unbind(1)
+        row, ids = place[row].repeat(2), torch.cat([given_to, taken_from])
+        wanted = (row >= 0) & (ids >= 0)
+        has = torch.zeros_like(rows, dtype=torch.bool).index_fill_(0, row[wanted], True)
+        touched, row = has.nonzero()[:, 0], (has.cumsum(0) - 1)[row[wanted]]
+        # Whole rows are normalised; what is moved is on the same scale.
+        sums = row_sums(batch.logprobs, rows[touched])
+        mass = torch.cat([batch.moved, -batch.moved])[wanted] / sums[row]
+        added = MovedRows.apply(self.logits, self.at[rows[touched]], row, ids[wanted], mass, temperature)
+        return values.index_add(0, touched, cast(torch.Tensor, added))
 
     def _sparse(self, batch: SparseBatch, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """int64 [R], which rows count, and float [R], their divergence."""

@@ -1,12 +1,12 @@
-"""The divergence of each row, as two autograd functions that keep nothing of the size of the logits.
+"""The divergence of each row, as autograd functions that keep nothing of the size of the logits.
 
-Both read the logits in blocks of rows, forward and once more backward: beside logits and targets, and the gradient of
+All read the logits in blocks of rows, forward and once more backward: beside logits and targets, and the gradient of
 the logits in their dtype, there are only some blocks of `BLOCK_ENTRIES` numbers. What is computed is float32, whatever
 the logits are (float64 if they are).
 
 With z the logits divided by the temperature, q = softmax(z) and p the teacher, the gradient of Σ p log(p / q) in z is
 q - p, since p sums to 1. With a rest, where only the sum P of p and the sum Q of q over the tokens R that are not kept
-enter, it is q - p for kept tokens and q - P·q / Q for those in R.
+enter, it is q - p for kept tokens and q - P·q / Q for those in R. Of −Σ m log q, m any numbers, it is q·Σ m - m.
 """
 
 from __future__ import annotations
@@ -127,9 +127,66 @@ class SparseRows(Function):
         return grad, None, None, None, None, None, None
 
 
+class MovedRows(Function):
+    """−Σ m log q(v) over some tokens v of each row, where m may have any sign and any sum: float [R].
+
+    Inputs: logits [M, W]; at, int64 [R], the rows of logits that count, none twice; row, ids, int64 [entries], in any
+    order, the same ones any number of times; mass, float [entries], m; temperature. A token that the student gives no
+    probability costs what p·log(p / q) does: +inf where m > 0, nothing where m < 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        at: torch.Tensor,
+        row: torch.Tensor,
+        ids: torch.Tensor,
+        mass: torch.Tensor,
+        temperature: float,
+    ) -> torch.Tensor:
+        """float [R]."""
+        dtype = working_dtype(logits)
+        norms = torch.empty(len(at), dtype=dtype, device=logits.device)
+        for block in _blocks(len(at), logits.shape[1]):
+            norms[block] = _scaled(logits, at[block], temperature).logsumexp(1)
+        mass = mass.to(dtype)
+        log_q = logits[at[row], ids].to(dtype) / temperature - norms[row]
+        terms = (-mass * log_q).masked_fill_(log_q.isneginf() & (mass <= 0), 0)
+        out = torch.zeros_like(norms).index_add_(0, row, terms)
+        ctx.save_for_backward(logits, at, row, ids, mass, norms)
+        ctx.temperature = temperature
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """(q·Σ m - m) · slope / temperature."""
+        logits, at, row, ids, mass, norms = ctx.saved_tensors
+        grad = torch.zeros_like(logits)
+        total = torch.zeros_like(norms).index_add_(0, row, mass)
+        for block in _blocks(len(at), logits.shape[1]):
+            q = _scaled(logits, at[block], ctx.temperature).sub_(norms[block, None]).exp_()
+            q *= total[block, None]
+            mine = (row >= block.start) & (row < block.stop)
+            where = (row[mine] - block.start, ids[mine])
+            q.index_put_(where, -mass[mine], accumulate=True)
+            q *= slope[block, None] / ctx.temperature
+            grad.index_copy_(0, at[block], q.to(grad.dtype))
+        return grad, None, None, None, None, None
+
+
 def working_dtype(logits: torch.Tensor) -> torch.dtype:
     """float64 for float64 logits, else float32."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def row_sums(logprobs: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """float [k]: what some rows, int64 [k], of log-probabilities sum to; float64 for float64."""
+    sums = torch.empty(len(of), dtype=working_dtype(logprobs), device=logprobs.device)
+    for block in _blocks(len(of), logprobs.shape[1]):
+        sums[block] = logprobs[of[block]].to(sums.dtype).logsumexp(1).exp()
+    return sums
 
 
 def _scaled(logits: torch.Tensor, at: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 `open` gives the method of a name. "strict_1to1" (one_to_one.py) and "bpm" (byte_prefixes.py) read nothing but the rows
 along the teacher's own encoding (trunk.py), and go by the bytes of tokens (vocabulary.py, moved_rows.py). "beam"
-(beam.py) grows a plan's trees as far as its beam goes. "recursion" (merge_recursion.py) is exact or refuses.
+(beam.py) grows a plan's trees as far as its beam goes. "recursion" (merge_recursion.py) is exact or refuses. "unbiased"
+(unbiased.py, drawn.py, sampling.py) is the estimate of "auto" with a sampled correction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from crosstok.methods.beam import Beam
 from crosstok.methods.byte_prefixes import BytePrefixes
 from crosstok.methods.merge_recursion import MergeRecursion
 from crosstok.methods.one_to_one import OneToOne
+from crosstok.methods.unbiased import Unbiased
 from crosstok.pair import Pair
 from crosstok.reading import Reading
 from crosstok.requests import Request
@@ -38,12 +40,13 @@ METHODS: dict[str, Callable[..., Method]] = {
     "strict_1to1": OneToOne,
     "bpm": BytePrefixes,
     "recursion": MergeRecursion,
+    "unbiased": Unbiased,
 }
 
 
 def open(name: str, reading: Reading, pair: Pair, width: int, **options: Any) -> Method:
     """The method of a name. width: of the student's logits. options: "beam": beam_width, beam_length, beam_floor;
-    "recursion": budget.
+    "recursion": budget; "unbiased": draws, seed, max_steps, row_share.
 
     Raises ValueError for a name that is none of `METHODS`, for an option that the method does not have, and for a value
     that the option cannot have.

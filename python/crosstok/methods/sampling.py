@@ -1,0 +1,141 @@
+"""Tokens sampled from teacher rows while they stream by, each text from a stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+from crosstok.closing import ClosingCollector
+from crosstok.masses import Aggregator, Block, expand
+from crosstok.nodes import OUT, Nodes
+from crosstok.pair import BoolArray, Plan
+from crosstok.ragged import FloatArray, IntArray
+from crosstok.requests import Request
+
+# Outcomes beside tokens: the text ends, and mass that the row does not have, or that no token has.
+ENDED, LOST = -1, -2
+
+
+def stream_of(seed: int, request: Request, prompt: Sequence[int]) -> np.random.Generator:
+    """Random numbers that depend on the seed, a text and its prompt, and on nothing else. prompt: teacher ids."""
+    text = request.text if isinstance(request.text, bytes) else request.text.encode()
+    begins = request.prompt is None
+    head = f"{seed} {begins} {' '.join(map(str, prompt))}\n".encode()
+    key = int.from_bytes(blake2b(head + text, digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key))
+
+
+def uniforms(streams: Sequence[np.random.Generator], counts: Sequence[int], draws: int) -> FloatArray:
+    """float64 [sum of counts, draws]: numbers in [0, 1) for so many things of each text."""
+    drawn = [stream.random((count, draws)) for stream, count in zip(streams, counts, strict=True)]
+    return np.concatenate([np.zeros((0, draws)), *drawn])
+
+
+class LightTokens:
+    """Samples light tokens of every row of a plan: those below ``row_share`` that are canonical and do not end a text.
+
+    uniform: float64 [nodes, draws]. mass: float64 [nodes], what the light tokens have, after the node. token: int64
+    [nodes, draws], −1 where nothing is light.
+    """
+
+    def __init__(self, plan: Plan, row_share: float, uniform: FloatArray) -> None:
+        self.plan, self.row_share, self.uniform = plan, row_share, uniform
+        self.mass: FloatArray = np.zeros(len(uniform))
+        self.token: IntArray = np.full(uniform.shape, -1, dtype=np.int64)
+
+    def add(self, aggregator: Aggregator, block: Block) -> None:
+        """Take in a block of rows."""
+        if not self.row_share:
+            return
+        scale = block.log_scale.exp()[:, None]
+        # The same comparison as `HeavyTap` makes, so that each token is either heavy or light.
+        light = block.share.masked_fill(block.share >= (self.row_share / scale).to(block.share.dtype), 0)
+        light[:, list(self.plan.pair.teacher_eos)] = 0
+        running = light.double().cumsum(dim=1)
+        total = running[:, -1:]
+        wanted = torch.from_numpy(self.uniform[block.nodes]).to(total.device) * total
+        found = torch.where(total > 0, _places(running, wanted), -1)
+        self.token[block.nodes] = found.cpu().numpy()
+        self.mass[block.nodes] = (total * scale).flatten().cpu().numpy()
+
+
+class RangeTokens:
+    """Samples of every range beyond a student token those that carry too little of it to be looked up.
+
+    A range is what `Plan.beyond` lists: tokens after a node that reach beyond s_1..s_depth. Those that are out for
+    certain are not sampled. uniform: float64 [ranges, draws]. mass: float64 [ranges], what there is to sample, after
+    the node. token: int64 [ranges, draws], −1 where there is nothing.
+    """
+
+    def __init__(self, plan: Plan, collector: ClosingCollector, uniform: FloatArray) -> None:
+        self.plan, self.beyond, self.uniform = plan, collector.beyond, uniform
+        self.range_share = collector.range_share
+        self.mass: FloatArray = np.zeros(len(uniform))
+        self.token: IntArray = np.full(uniform.shape, -1, dtype=np.int64)
+        self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
+
+    def add(self, aggregator: Aggregator, block: Block) -> None:
+        """Take in a block of rows."""
+        if self.range_share:
+            rows, ranges = expand(self._ptr[block.nodes], self._ptr[block.nodes + 1])
+            for row, index in zip(rows.tolist(), ranges.tolist(), strict=True):
+                self._sample(block, row, index)
+
+    def _sample(self, block: Block, row: int, index: int) -> None:
+        first, last = int(self.beyond.first[index]), int(self.beyond.last[index])
+        order = self.plan.order[first:last]
+        share = block.share[row, torch.from_numpy(order).to(block.share.device)].double()
+        light = share.masked_fill(share >= share.sum() * self.range_share, 0)
+        running = (light * torch.from_numpy(self._possible(index, first, last)).to(light.device)).cumsum(0)[
+            None
+        ]
+        if running[0, -1] > 0:
+            wanted = torch.from_numpy(self.uniform[index]).to(running.device)[None] * running[:, -1:]
+            self.token[index] = order[_places(running, wanted)[0].cpu().numpy()]
+            self.mass[index] = float(running[0, -1] * block.log_scale[row].exp())
+
+    def _possible(self, index: int, first: int, last: int) -> BoolArray:
+        """bool [last - first]: which tokens the plan does not know to be out."""
+        plan, node = self.plan, int(self.beyond.node[index])
+        # What has a row of its own is not listed.
+        possible = np.isin(plan.order[first:last], plan.node_token[plan.node_parent == node])
+        for r in range(int(plan.range_ptr[node]), int(plan.range_ptr[node + 1])):
+            if plan.range_depth[r] == self.beyond.depth[index] and plan.range_kind[r] != OUT:
+                lo, hi = int(plan.range_first[r]) - first, int(plan.range_last[r]) - first
+                possible[max(lo, 0) : max(hi, 0)] = True
+        return possible
+
+
+class NextTokens:
+    """Samples what follows new nodes. uniform: float64 [nodes, m], NaN for nothing to sample.
+
+    outcome: int64 [nodes, m], tokens, `ENDED` or `LOST`.
+    """
+
+    def __init__(self, nodes: Nodes, uniform: FloatArray) -> None:
+        self.nodes, self.uniform = nodes, uniform
+        self.outcome: IntArray = np.full(uniform.shape, LOST, dtype=np.int64)
+
+    def add(self, aggregator: Aggregator, block: Block) -> None:
+        """Take in a block of rows."""
+        at = block.nodes - self.nodes.first
+        running = block.share.double().cumsum(dim=1)
+        total = running[:, -1:]
+        # Without renormalisation what a row lacks is lost.
+        whole = total if aggregator.canonical == "renormalize" else (-block.log_scale).exp()[:, None]
+        wanted = torch.from_numpy(np.nan_to_num(self.uniform[at])).to(total.device) * whole
+        lost = (total == 0) | (wanted >= total) & (aggregator.canonical != "renormalize")
+        found = torch.where(lost, LOST, _places(running, wanted)).cpu().numpy()
+        found[np.isin(found, self.nodes.plan.pair.teacher_eos)] = ENDED
+        self.outcome[at] = found
+
+
+def _places(running: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """int64 [k, m]: where running sums, float64 [k, V], first exceed what is wanted, float64 [k, m]."""
+    # Rounding may make the product of a number below 1 and the total the total itself.
+    below = torch.nextafter(running[:, -1:], torch.zeros_like(running[:, -1:]))
+    found = torch.searchsorted(running, torch.minimum(wanted, below), right=True)
+    return found.clamp(max=running.shape[1] - 1)
