@@ -72,6 +72,28 @@ def test_bounds_close_in_on_the_sum_over_all_prefixes(seed: int, spread: float, 
     assert set(score.status.tolist()) <= {Status.EXACT, Status.CERTIFIED, Status.UNSUPPORTED}
 
 
+def test_what_was_given_up_keeps_its_mass() -> None:
+    """What may be in is not replaced by its row, behind which mass is lost; called undecided, it would be."""
+    broken = closed = 0
+    for seed in range(16):
+        fn = teacher_of(seed, 1.5)
+        expected, _ = Truth(World(seed), fn, "mask").prefixes()
+        for tells in (True, False):
+            world = World(seed, give_up=0.25, tells=tells)
+            upper = np.zeros(3)
+            for goal in (None, Goal(0.0, 3), Goal(0.0, None)):
+                _, _, (score,) = read([world], fn, "mask", goal)
+                low, high = score.prefix_lower[:3], score.prefix_upper[:3]
+                assert (low <= expected + 1e-12).all() and (high <= upper + 1e-12).all()
+                upper = high
+                if tells:
+                    assert (expected <= high + 1e-12).all(), (seed, goal)
+                else:
+                    broken += int((expected > high + 1e-9).any())
+            closed += int(tells and (high - low < 1e-9).any())
+    assert broken > 10 and closed > 0
+
+
 def test_statuses_say_how_wide_bounds_are() -> None:
     seen = set()
     for seed in range(12):

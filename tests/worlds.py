@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 
 Path = tuple[int, ...]
-IN, UNDECIDED, OUT = 1, 0, -1
+IN, UNDECIDED, OUT, GIVEN_UP = 1, 0, -1, 2
 
 
 class World:
     """One text: teacher tokens 1 to ``size`` (0 ends it), its path, where student tokens end, and all decisions.
 
     ends[i - 1]: how many tokens of the path s_1..s_i takes. Off the path everything is decided after `reach` tokens.
+    give_up: the share of decisions that whoever asks does not get. tells: such a one is called given up, not undecided.
     """
 
-    def __init__(self, seed: int, size: int = 5, reach: int = 3) -> None:
+    def __init__(
+        self, seed: int, size: int = 5, reach: int = 3, give_up: float = 0.0, tells: bool = True
+    ) -> None:
         rng = np.random.default_rng([seed, 1])
-        self.seed, self.size, self.reach = seed, size, reach
+        self.seed, self.size, self.reach, self.give_up, self.tells = seed, size, reach, give_up, tells
         self.path: Path = tuple(rng.integers(1, size + 1, 5).tolist())
         self.ends = [*sorted(rng.choice(np.arange(1, 5), 2, replace=False).tolist()), 5]
         self._known: dict[tuple[Path, int], int | None] = {}
@@ -77,14 +80,29 @@ class World:
             found = UNDECIDED if x < 0.4 else IN if x < 0.7 else OUT
         return OUT if shorter == OUT else UNDECIDED if (shorter, found) == (UNDECIDED, IN) else found
 
+    def verdict(self, e: Path, i: int) -> int | None:
+        """What can be found out of what e says."""
+        decision = self.decide(e, i)
+        if decision is None or self.draw(17, i, *e) >= self.give_up:
+            return decision
+        return GIVEN_UP if self.tells else UNDECIDED
+
+    def is_whole(self, e: Path, i: int) -> bool:
+        """Whether the row of e, on the path, takes its place: e is undecided, and all above it that has reached s_i."""
+        if self.verdict(e, i) != UNDECIDED:
+            return False
+        return self.decide(e[:-1], i) is None or self.is_whole(e[:-1], i)
+
     def ends_in(self, e: Path, i: int) -> bool:
         """Whether the text that ends at e has s_1..s_i."""
+        if (decision := self.decide(e, i)) != UNDECIDED:
+            return decision == IN
         return self.on_path(e) or self.draw(14, *e) < 0.7**i
 
     def kind(self, e: Path, i: int) -> int:
         """How a plan lists e: 0 in, 1 or 2 undecided, 3 out. It may not know that e is decided."""
-        decision, x = self.decide(e, i), self.draw(15, i, *e)
-        if decision == UNDECIDED or (x < 0.2 and not self.on_path(e)):
+        decision, x = self.verdict(e, i) if self.on_path(e) else self.decide(e, i), self.draw(15, i, *e)
+        if decision in (UNDECIDED, GIVEN_UP) or (x < 0.2 and not self.on_path(e)):
             return 1 + (self.draw(16, i, *e) < 0.5)
         return 0 if decision == IN else 3
 
@@ -124,7 +142,7 @@ class FakePlan:
         """As `Plan.decide`; the quick way finds out what it does not know slowly."""
         at = [(*self.paths[n], t) for n, t in zip(node.tolist(), token.tolist(), strict=True)]
         found = zip(at, depth.tolist(), strict=True)
-        return np.array([self.worlds[text].decide((*e, t), i) for (text, e, t), i in found], dtype=np.int8)
+        return np.array([self.worlds[text].verdict((*e, t), i) for (text, e, t), i in found], dtype=np.int8)
 
     def extend(self, node: Any, token: Any, num_threads: int) -> Any:
         """As `Plan.extend`."""
@@ -149,7 +167,7 @@ class FakePlan:
             for i, end in enumerate(world.ends, 1):
                 if world.on_path(e) and len(e) < end:
                     kinds = [self._direct(world, e, t, i) for t in self.order.tolist()]
-                elif world.decide(e, i) == UNDECIDED:
+                elif world.is_whole(e, i) if world.on_path(e) else world.verdict(e, i) == UNDECIDED:
                     kinds = [self.below(world, (*e, t), i) for t in self.order.tolist()]
                     wholes.append((node, i, world.ends_in(e, i)))
                 else:
@@ -173,7 +191,7 @@ class FakePlan:
     @staticmethod
     def below(world: World, e: Path, i: int) -> int:
         """The kind of an entry of a whole row: what is in is not listed (−1), what has a row of its own is out."""
-        if world.on_path(e) and world.decide(e, i) == UNDECIDED:
+        if world.on_path(e) and world.is_whole(e, i):
             return 3
         kind = world.kind(e, i)
         return -1 if kind == 0 else kind

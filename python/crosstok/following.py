@@ -71,7 +71,8 @@ class _Outcomes:
     """Outcomes of a `_core.Following`; arrays [outcomes].
 
     tokens: how many next tokens are possible. only: the one token where it is certain, else −1. inside, bool: all texts
-    start with the student tokens, and there is one. closing: what the estimate takes, −1 for none.
+    start with the student tokens, and there is one. closing: what the estimate takes, −1 for none. splits, bool: a row
+    may take its place.
     """
 
     def __init__(self, core: _core.Following, student: _Student) -> None:
@@ -80,6 +81,7 @@ class _Outcomes:
         labels, longer = np.diff(self.ptr), student.before[self.last] - student.before[self.first]
         self.tokens = labels + longer
         self.inside = core.sure & ~core.outside & (self.tokens > 0)
+        self.splits = core.splits
         # A token that is not read to its end is not there yet: rows on the way to it may lose mass.
         certain = self.inside & (self.tokens == 1) & (labels == 1)
         self.only = np.full(len(labels), -1)
@@ -170,6 +172,7 @@ class _Following:
         self._slots: list[_Slot] = []
         self._heap: list[tuple[float, int, _Slot]] = []
         self._given_up: list[_Entry] = []
+        self._perhaps = 0.0
         self._rows = self._looked = 0
 
     def read(self) -> None:
@@ -188,6 +191,9 @@ class _Following:
         self._unit = float(log_sum(kept, np.zeros(len(kept), dtype=np.int64), 1)[0])
         counted = shares(log_q, np.full(len(log_q), self._unit))[core.inside]
         self._prefix = math.fsum(counted.tolist())
+        # Nodes that may be in, of which nobody knows: their rows may lose mass that is P(s)'s.
+        perhaps = shares(log_q, np.full(len(log_q), self._unit))[core.given_up]
+        self._perhaps = math.fsum(perhaps.tolist())
         self._add_ends(core.end, ends, core.inside)
         self._add(_Outcomes(core, self.student), node, token, outcome, log_mass, core.inside[node])
 
@@ -208,7 +214,8 @@ class _Following:
     def finish(self) -> NextToken | None:
         """The distribution, or None where P(s) is zero."""
         exact, possible, estimate = self._exact, np.zeros(self.student.width), self._exact.copy()
-        lower = upper = counted = self._prefix
+        lower = counted = self._prefix
+        upper = self._prefix + self._perhaps
         for slot in [*self._slots, *map(_as_slot, self._given_up)]:
             outcomes, rest = slot.outcomes, slice(slot.at, None)
             count, of = len(outcomes.tokens), slot.outcome[rest]
@@ -281,11 +288,11 @@ class _Following:
         return taken
 
     def _decide(self, entries: list[_Entry]) -> list[_Entry]:
-        """Those of the entries that stay undecided, as they then are."""
+        """Those of the entries that stay undecided, as they then are, and may be replaced by their rows."""
         node = np.array([entry.node for entry in entries], dtype=np.int64)
         token = np.array([entry.token for entry in entries], dtype=np.int64)
         outcomes = _Outcomes(self.plan.following(0, node, token), self.student)
-        left = []
+        left: list[_Entry] = []
         for k, entry in enumerate(entries):
             if outcomes.only[k] >= 0:
                 self._exact[outcomes.only[k]] += entry.mass
@@ -294,7 +301,8 @@ class _Following:
                 inside = bool(outcomes.inside[k])
                 self._prefix += entry.mass if inside and not entry.counted else 0.0
                 counted = entry.counted or inside
-                left.append(_Entry(entry.node, entry.token, entry.mass, counted, outcomes, k))
+                undecided = _Entry(entry.node, entry.token, entry.mass, counted, outcomes, k)
+                (left if outcomes.splits[k] else self._given_up).append(undecided)
         return left
 
     def _expand(self, entries: list[_Entry]) -> bool:

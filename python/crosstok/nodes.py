@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # What the tokens of a range are for the position they cover (docs/mathematics.md, 10): in; undecided, where the text
 # cut after them counts as in, or as out; out, listed only where the rest of a row is in.
 IN, LIKELY, UNLIKELY, OUT = range(4)
+# What `Plan.decide` says of a prefix that may be in, where nobody knows; its row must not take its place (fact 23).
+GIVEN_UP = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -220,9 +220,9 @@ class Plan:
     ) -> npt.NDArray[np.int8]:
         """What the prefixes (node, token) say about s_1..s_depth of their texts, int64 [k] each; int8 [k].
 
-        1 in, 0 undecided, −1 out, by both tokenizers (`range_kind` goes by the student's alone): exact, except that
-        after many steps without finding a text, or that there is none, a prefix is called undecided. quick: by the
-        student's readings of all its bytes, without a search. Raises as `extend`.
+        1 in, 0 not in (undecided; if a search took too many steps, perhaps out), −1 out, 2 perhaps in (a search took
+        too many steps: a row must not take its place), by both tokenizers (`range_kind` goes by the student's alone).
+        quick: by the student's readings of all its bytes, without a search, 0 where that takes one. Raises as `extend`.
         """
         return self._core.decide(node, token, depth, quick, num_threads)
 
@@ -253,12 +253,12 @@ class Plan:
 
         Without ``token``: for each node, int64 [k], runs of its row (run_node, run_first, run_last, by node; places as
         in `order`, all that go beyond the text) with the number of an outcome; inside, bool [k]: all texts of the node
-        start with the student tokens; end, int64 [k]: the next token of the text ended there, −1 none, −2 end-of-text.
+        start with the student tokens; given_up, bool [k]: perhaps they do; end, int64 [k]: the next token of the text
+        ended there, −1 none, −2 end-of-text.
         With ``token``: an outcome for each (node, token), by both tokenizers. An outcome's next tokens: those in
         label[label_ptr[o]:label_ptr[o + 1]], and the canonical ones of student_order[longer_first[o]:longer_last[o]];
         outside, bool: some texts start otherwise; sure, bool: there is a text; closing: the next token if the text
-        ended there, −1 none.
-        Raises as `extend` does.
+        ended there, −1 none; splits, bool, with ``token`` only: its row may take its place. Raises as `extend` does.
         """
         if token is None:
             return self._core.following(text, node)
@@ -301,7 +301,7 @@ class Extension:
 
     first: the number of the first new node. node_parent, node_text, node_depth: int64; node_depth: the largest i such
     that the node's bytes begin with those of s_1..s_i. Every (node, depth) that the new prefix leaves undecided is a
-    whole row. Where a prefix is decided there is none: ask `Plan.decide`.
+    whole row. Where a prefix is decided or given up there is none: ask `Plan.decide`.
     """
 
     def __init__(self, core: _core.Extension) -> None:
@@ -327,7 +327,7 @@ class CoverBatch:
     ends a complete text. position_ptr: int64 [positions + 1], into covers; a text has one position for each of
     s_1..s_i, i = 0..n (end-of-text counted). text_ptr: int64 [texts + 1], into positions. status: int8 [covers], 1 in,
     0 undecided (in the regimes "same" and "subset" none is). In the general regime covers are those of the bytes of
-    s_1..s_i that are not out.
+    s_1..s_i that are not out; undecided are also those that take too many steps to decide.
     """
 
     node_token: IntArray

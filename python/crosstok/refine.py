@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from crosstok.frontier import Entry, Frontier, Slot, Sums, Trust
 from crosstok.masses import Masses, log_sum, shares
-from crosstok.nodes import Nodes
+from crosstok.nodes import GIVEN_UP, Nodes
 from crosstok.pair import Plan
 from crosstok.prefixes import THIN, Prefixes, tightened
 from crosstok.ragged import FloatArray, IntArray
@@ -184,7 +184,9 @@ class _Rounds:
         verdicts = self.growth.decide(node, token, depth).tolist()
         wanted = []
         for (frontier, entry), verdict in zip(taken, verdicts, strict=True):
-            if verdict:
+            if verdict == GIVEN_UP:  # what is in must not be replaced: behind it mass may be lost
+                frontier.put_back(entry)
+            elif verdict:
                 frontier.decide(entry, verdict > 0, self._trust_of(entry.node))
             else:
                 wanted.append((frontier, entry))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from crosstok.masses import Aggregator, Block, expand, log_sum
-from crosstok.nodes import LIKELY, UNLIKELY, Nodes
+from crosstok.nodes import GIVEN_UP, LIKELY, UNLIKELY, Nodes
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 
@@ -102,8 +102,8 @@ class Known:
             if len(which):
                 at = slot[which]
                 verdict[which] = decide(found.node[at], found.token[which], found.depth[at], quick=quick)
-        inside = np.flatnonzero(verdict > 0)
-        left = np.flatnonzero(verdict == 0)
+        inside = np.flatnonzero(verdict == 1)
+        left = np.flatnonzero((verdict == 0) | (verdict == GIVEN_UP))
         of = slot[left]
         mass = _by_kind(of, found.kind[left], found.log_mass[left], len(found.node))
         undecided = replace(

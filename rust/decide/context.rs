@@ -27,6 +27,8 @@ pub enum Verdict {
     Out,
     /// Some do.
     Open,
+    /// Perhaps all do: the search for texts that tell was given up. Never of a context alone.
+    GivenUp,
 }
 
 /// Contexts by number, and the ways between them.

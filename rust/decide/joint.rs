@@ -9,8 +9,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::side::{Item, Items, Side, States};
 use crate::trie::Trie;
 
-/// Steps by one byte that one question may take. A question that needs more is left open, which no bound minds.
-const BUDGET: usize = 1 << 10;
+/// Steps by one byte that one question may take. A question that needs more is given up.
+pub const BUDGET: usize = 1 << 10;
 
 type Pair = (Item, Item);
 
@@ -25,6 +25,8 @@ pub struct Joint {
 pub struct Sides<'a> {
     pub teacher: (&'a Side, &'a mut States),
     pub student: (&'a Side, &'a mut States),
+    /// Steps that one search may take.
+    pub budget: usize,
 }
 
 impl Joint {
@@ -59,7 +61,7 @@ fn search(sides: &mut Sides<'_>, start: Pair) -> Option<bool> {
                 continue;
             }
             steps += 1;
-            if steps > BUDGET {
+            if steps > sides.budget {
                 return None;
             }
             let (ours, theirs) = sides.feed(pair, byte);

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::shared::SharedTokenizer;
 use crate::sync::Cache;
 use context::{Contexts, OUTSIDE, Verdict};
-use joint::{Joint, Sides};
+use joint::{BUDGET, Joint, Sides};
 use kinds::{Kind, Run, Walk};
 use side::{Item, Side, States};
 use texts::Texts;
@@ -33,6 +33,8 @@ pub struct Decisions {
     pub teacher: Side,
     pub student: Side,
     texts: Texts,
+    /// Steps that one search may take.
+    budget: usize,
     free: Cache<Vec<Work>>,
 }
 
@@ -53,7 +55,14 @@ impl Decisions {
     pub fn new(teacher: &SharedTokenizer, student: &SharedTokenizer) -> Result<Self> {
         let (teacher, student) = (Side::new(teacher)?, Side::new(student)?);
         let texts = Texts::new(&teacher, &student.tables.canonical.tokenizer);
-        Ok(Self { teacher, student, texts, free: Cache::default() })
+        Ok(Self { teacher, student, texts, budget: BUDGET, free: Cache::default() })
+    }
+
+    /// The same, with searches that give up after other numbers of steps.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_budget(self, budget: usize) -> Self {
+        Self { budget, ..self }
     }
 
     /// Whether the student reads every text that the teacher does.
@@ -107,8 +116,8 @@ impl Work {
         kinds::without(&runs, doubtful, whole).into()
     }
 
-    /// What a teacher prefix says about the student prefix of a context at its end, exactly. `Open` also where the search for
-    /// a text was given up.
+    /// What a teacher prefix says about the student prefix of a context at its end, exactly. What is `Open` is not in for
+    /// certain (it may be out, where a search was given up); what may be in is `GivenUp`.
     pub fn decide(&mut self, shared: &Decisions, state: u32, context: u32) -> Verdict {
         let verdict = self.contexts.verdict(context);
         if verdict == Verdict::Out || (verdict == Verdict::In && shared.texts.all) {
@@ -118,7 +127,8 @@ impl Work {
             Some(false) => Verdict::Out,
             found => match self.some_text(shared, state, context, true) {
                 Some(false) if found.is_some() || shared.texts.all => Verdict::In,
-                _ => Verdict::Open,
+                Some(true) => Verdict::Open,
+                _ => Verdict::GivenUp,
             },
         }
     }
@@ -140,6 +150,7 @@ impl Work {
         let mut sides = Sides {
             teacher: (&shared.teacher, &mut self.states),
             student: (&shared.student, &mut self.contexts.states),
+            budget: shared.budget,
         };
         let mut all = Some(false);
         for item in items {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::context::{Contexts, OUTSIDE, TRACK, Verdict};
+use super::context::{Contexts, OUTSIDE, TRACK};
 use super::joint::Sides;
 use super::side::{Item, Items, Side, States};
 use super::texts::Texts;
@@ -28,6 +28,10 @@ pub struct Outcome {
     pub closing: Option<u32>,
     /// A text is known that both tokenizers read.
     pub sure: bool,
+    /// Texts are known of which no two start with the same next token, or that show that it is not there yet, or that do not
+    /// start with the student prefix; where only the last are missing, all do. So nothing is decided, and a row may take
+    /// the place of what has this outcome. Only of what was asked exactly.
+    pub splits: bool,
 }
 
 /// Outcomes by number.
@@ -62,6 +66,7 @@ impl Outcome {
             // Inside a character the text cannot end; then one of the tokens that end here.
             closing: closing.map_or_else(ends, token),
             sure,
+            splits: false,
         }
     }
 
@@ -126,6 +131,7 @@ impl Work {
         let mut sides = Sides {
             teacher: (&shared.teacher, &mut self.states),
             student: (&shared.student, &mut self.contexts.states),
+            budget: shared.budget,
         };
         self.joint.feasible(&mut sides, Item { state, at: Trie::ROOT, label: 0 }, item)
     }
@@ -139,18 +145,30 @@ impl Work {
     /// found out.
     pub fn next_exact(&mut self, shared: &Decisions, state: u32, context: u32) -> Outcome {
         let items = self.contexts.items(context).to_vec();
-        let mut kept = Items::new();
-        let mut sure = true;
+        let (mut kept, mut known) = (Items::new(), Vec::new());
         for item in items {
             match self.feasible(shared, state, item) {
                 Some(false) => continue,
-                found => sure &= found.is_some(),
+                Some(true) => known.push(item.label),
+                None => {}
             }
             kept.push(item);
         }
+        // Every canonical prefix has a text that the teacher reads.
+        let sure = shared.texts.all || !known.is_empty() || kept.is_empty();
         let closing = self.contexts.closing(context).filter(|&label| kept.iter().any(|item| item.label == label));
-        Outcome::of(&kept, closing, &shared.student, sure)
+        let outcome = Outcome::of(&kept, closing, &shared.student, sure);
+        let splits = splits(known, outcome.outside);
+        Outcome { splits, ..outcome }
     }
+}
+
+/// See `Outcome`. known: labels of readings that some text has; outside: perhaps some text does not start with the student
+/// prefix.
+fn splits(mut known: Vec<u32>, outside: bool) -> bool {
+    known.sort_unstable();
+    known.dedup();
+    known.contains(&OUTSIDE) || (!outside && (known.contains(&TRACK) || known.len() > 1))
 }
 
 /// A walk over the tokens after one teacher prefix.
@@ -260,7 +278,24 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a context is known to start with the student prefix in all texts of a teacher prefix.
-pub fn is_inside(work: &mut Work, shared: &Decisions, state: u32, context: u32) -> bool {
-    work.decide(shared, state, context) == Verdict::In
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_takes_the_place_of_what_is_known_not_to_be_in() {
+        for (known, outside, expected) in [
+            // Nothing is known, or one token alone: it may be the only one.
+            (vec![], false, false),
+            (vec![7, 7], false, false),
+            (vec![7, 8], false, true),
+            (vec![TRACK], false, true),
+            // Perhaps all texts start with the student prefix, and perhaps not.
+            (vec![7, 8], true, false),
+            (vec![TRACK], true, false),
+            (vec![7, OUTSIDE], true, true),
+        ] {
+            assert_eq!(splits(known.clone(), outside), expected, "{known:?}, {outside}");
+        }
+    }
 }

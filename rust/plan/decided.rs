@@ -60,7 +60,7 @@ fn crossing(grower: &mut Grower<'_>, frontier: &Frontier, at: usize, at_position
             let context = grower.work.contexts.feed_all(&shared.student, grower.contexts[depth], rest);
             let status = match grower.work.decide(shared, state, context) {
                 Verdict::In => 1,
-                Verdict::Open => 0,
+                Verdict::Open | Verdict::GivenUp => 0,
                 Verdict::Out => continue,
             };
             at_position[depth].push((at as i64, i64::from(token), status));

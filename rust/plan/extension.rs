@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// What the prefixes (node, token) say about s_1..s_depth of their texts: 1 in, 0 undecided, −1 out; by both tokenizers,
-    /// or (`quick`) by the student's readings alone. Fails as `extend` does.
+    /// which may also give up (2, perhaps in), or (`quick`) by the student's readings alone. Fails as `extend` does.
     pub fn decide(
         &self,
         nodes: &[i64],
@@ -176,7 +176,8 @@ impl Plan {
             let context = prefix.follow(grower, grower.contexts[depth], depth);
             match grower.work.decide(shared, state, context) {
                 Verdict::In => break,
-                Verdict::Out => {}
+                // What may be in must not be replaced by its row.
+                Verdict::Out | Verdict::GivenUp => {}
                 Verdict::Open => {
                     let end = grower.work.contexts.closing(context).is_some_and(|label| label != OUTSIDE);
                     found.wholes.push(Whole { node: number, depth, end });
@@ -203,6 +204,7 @@ impl Plan {
             Verdict::In => 1,
             Verdict::Open => 0,
             Verdict::Out => -1,
+            Verdict::GivenUp => 2,
         })
     }
 

@@ -149,7 +149,7 @@ impl<'a> Grower<'a> {
     }
 
     /// What nodes say about the student prefixes that they have reached and that the student's side alone leaves undecided,
-    /// decided by both sides; behind a decided node nothing is asked.
+    /// decided by both sides; behind a node that is not open nothing is asked, and of one that was given up nothing is said.
     fn undecided_nodes(&mut self, nodes: &[Node]) -> Vec<Vec<Reached>> {
         let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); nodes.len()];
         let first_at = |byte: usize| nodes.partition_point(|node| node.end < byte);
@@ -164,7 +164,10 @@ impl<'a> Grower<'a> {
                     let parent = nodes[at].parent.filter(|&parent| nodes[parent].end >= begin);
                     if parent.is_none_or(|parent| reached[parent].iter().any(is_open)) {
                         let verdict = self.work.decide(self.shared, nodes[at].state, context);
-                        reached[at].push(Reached { depth, context, verdict });
+                        // What may be in must not be replaced by its row; it is listed as the student's side has it.
+                        if verdict != Verdict::GivenUp {
+                            reached[at].push(Reached { depth, context, verdict });
+                        }
                     }
                     at += 1;
                 }
@@ -239,4 +242,53 @@ pub struct Target {
     pub depth: usize,
     pub state: u32,
     pub whole: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::SharedTokenizer;
+    use crate::tokenizer::Tokenizer;
+    use serde_json::{Value, json};
+
+    const WORDS: [&str; 4] = ["a", "b", "c", "ab"];
+    const PURPOSE: Purpose = Purpose { start: false, every_node: false, boundaries: false, end_rows: true };
+
+    fn tokenizer(merges: &Value) -> SharedTokenizer {
+        let file = json!({
+            "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3}, "merges": merges},
+        });
+        SharedTokenizer::new(Tokenizer::from_json(file.to_string().as_bytes()).expect("a tokenizer"))
+    }
+
+    /// Of a·c in student tokens: what the parts say of [a] after the root, for the first student token, and the nodes whose
+    /// rows are whole. The student merges a·b; whether the teacher does is the question.
+    fn first_token(teacher: &Value, budget: usize) -> (Vec<Kind>, Vec<usize>) {
+        let (teacher, student) = (tokenizer(teacher), tokenizer(&json!([["a", "b"]])));
+        let shared = Decisions::new(&teacher, &student).expect("both can be decided about").with_budget(budget);
+        let line = Line::new(&teacher.tokenizer, &student.tokenizer, &[0, 2], false);
+        let grown = shared.with(|work| Grower::new(&shared, work, &line).grow(PURPOSE));
+        let of_a = |part: &&Part| {
+            let mut tokens = (part.first..part.last).map(|place| WORDS[shared.teacher.token(place) as usize]);
+            (part.node, part.depth) == (0, 1) && tokens.any(|token| token == "a")
+        };
+        let kinds = grown.parts.iter().filter(of_a).map(|part| part.kind).collect();
+        (kinds, grown.wholes.iter().map(|whole| whole.node).collect())
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_replaced_by_its_row() {
+        let merges = json!([["a", "b"]]);
+        assert_eq!(first_token(&merges, 1 << 10), (vec![Kind::In], vec![]));
+        assert_eq!(first_token(&merges, 0), (vec![Kind::Likely], vec![]));
+    }
+
+    #[test]
+    fn what_is_known_not_to_be_in_is() {
+        let none = json!([]);
+        assert_eq!(first_token(&none, 1 << 10), (vec![], vec![1]));
+        assert_eq!(first_token(&none, 1), (vec![], vec![1]));
+    }
 }

@@ -3,8 +3,8 @@
 use super::Plan;
 use super::frontier::Grower;
 use super::line::Line;
-use crate::decide::context::{INSIDE, OUTSIDE, TRACK};
-use crate::decide::next::{NextRun, Outcome, Outcomes, is_inside};
+use crate::decide::context::{INSIDE, OUTSIDE, TRACK, Verdict};
+use crate::decide::next::{NextRun, Outcome, Outcomes};
 use crate::decide::{Decisions, Work};
 use crate::error::{Error, Result};
 use crate::trie::Trie;
@@ -24,6 +24,8 @@ pub struct Following {
     pub run_outcome: Vec<i64>,
     /// Of each node asked for: all its texts start with the student tokens.
     pub inside: Vec<bool>,
+    /// Of each node asked for: perhaps they do, the search was given up.
+    pub given_up: Vec<bool>,
     /// Of each node asked for, the next student token of the text ended there; −1 none, −2 end-of-text.
     pub end: Vec<i64>,
     /// Of each outcome: its next tokens (offsets into `label`), and places of the student's byte order from which others come.
@@ -32,10 +34,11 @@ pub struct Following {
     pub longer_first: Vec<i64>,
     pub longer_last: Vec<i64>,
     /// Of each outcome: some texts do not start with the student tokens; some text is known; the next token of the text
-    /// ended there, −1 none.
+    /// ended there, −1 none; of those asked for exactly, whether a row may take their place.
     pub outside: Vec<bool>,
     pub sure: Vec<bool>,
     pub closing: Vec<i64>,
+    pub splits: Vec<bool>,
 }
 
 /// Where what comes next begins: bytes of the text, dummy prefix included, and the context behind them.
@@ -59,8 +62,9 @@ impl Plan {
                 let work = &mut *grower.work;
                 let state = work.states.number(&shared.teacher, self.states[node as usize].clone());
                 following.end.push(ended(work, grower.line, &grower.contexts, (begin, &bytes), shared));
-                let (runs, inside) = look(work, shared, state, begin, &bytes, &mut outcomes);
-                following.inside.push(inside);
+                let (runs, verdict) = look(work, shared, state, begin, &bytes, &mut outcomes);
+                following.inside.push(verdict == Verdict::In);
+                following.given_up.push(verdict == Verdict::GivenUp);
                 following.add_runs(node, &runs);
             }
             following.add_outcomes(&outcomes.all);
@@ -145,7 +149,7 @@ fn begin(grower: &mut Grower<'_>) -> Begin {
     Begin { bytes, context, empty: true }
 }
 
-/// The runs of a row, and whether all texts of its node start with the student tokens.
+/// The runs of a row, and whether all texts of its node start with the student tokens; `Open` of one that is before their end.
 fn look(
     work: &mut Work,
     shared: &Decisions,
@@ -153,18 +157,18 @@ fn look(
     begin: &Begin,
     bytes: &[u8],
     outcomes: &mut Outcomes,
-) -> (Vec<NextRun>, bool) {
+) -> (Vec<NextRun>, Verdict) {
     if let Some(rest) = begin.bytes.get(bytes.len()..).filter(|rest| !rest.is_empty()) {
         let at = rest.iter().try_fold(Trie::ROOT, |at, &byte| shared.teacher.trie.child(at, byte));
         let runs = at.map(|at| work.next_runs(shared, (state, begin.context, at, begin.empty), outcomes));
-        return (runs.unwrap_or_default(), begin.empty);
+        return (runs.unwrap_or_default(), if begin.empty { Verdict::In } else { Verdict::Open });
     }
     let mut context = work.contexts.feed_all(&shared.student, begin.context, &bytes[begin.bytes.len()..]);
-    let inside = begin.empty || is_inside(work, shared, state, context);
-    if inside {
+    let verdict = if begin.empty { Verdict::In } else { work.decide(shared, state, context) };
+    if verdict == Verdict::In {
         context = work.contexts.inside(context);
     }
-    (work.next_runs(shared, (state, context, Trie::ROOT, true), outcomes), inside)
+    (work.next_runs(shared, (state, context, Trie::ROOT, true), outcomes), verdict)
 }
 
 /// See `Following::end`.
@@ -205,6 +209,7 @@ impl Following {
             self.outside.push(outcome.outside);
             self.sure.push(outcome.sure);
             self.closing.push(outcome.closing.map_or(-1, i64::from));
+            self.splits.push(outcome.splits);
         }
     }
 }

@@ -144,7 +144,7 @@ impl Plan {
         Ok(Extension { core })
     }
 
-    /// What the prefixes (node, token) say about s_1..s_depth: 1 in, 0 undecided, −1 out.
+    /// What the prefixes (node, token) say about s_1..s_depth: 1 in, 0 undecided, −1 out, 2 given up.
     fn decide<'py>(
         &self,
         py: Python<'py>,
@@ -278,7 +278,7 @@ arrays!(Following: i64 {
     longer_last,
     closing
 });
-arrays!(Following: bool { inside, outside, sure });
+arrays!(Following: bool { inside, given_up, outside, sure, splits });
 
 /// Explicit covers of several student sequences.
 #[pyclass(frozen, module = "crosstok._core")]

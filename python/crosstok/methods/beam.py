@@ -18,7 +18,7 @@ import numpy as np
 
 from crosstok.masses import Masses, log_sum
 from crosstok.methods.unbounded import refuse_distributions, score_without_bounds
-from crosstok.nodes import LIKELY, Nodes
+from crosstok.nodes import GIVEN_UP, LIKELY, Nodes
 from crosstok.pair import Pair, Plan
 from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import FloatArray, IntArray
@@ -177,7 +177,8 @@ class _Search:
         threads = self._growth.reading.num_threads
         verdicts = self._growth.plan.decide(node, token, depth, num_threads=threads).tolist()
         each = list(zip(kept, verdicts, strict=True))
-        self._inside += [(p, entry.log_mass) for (p, entry), verdict in each if verdict > 0]
+        inside = ((at, verdict == 1 or (verdict == GIVEN_UP and at[1].likely)) for at, verdict in each)
+        self._inside += [(p, entry.log_mass) for (p, entry), counts in inside if counts]
         return [at for at, verdict in each if verdict == 0]
 
     def _read(self, entries: list[_Entry]) -> None:

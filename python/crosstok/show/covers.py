@@ -139,7 +139,7 @@ class CoverTap:
         asked = entries.where(heavy)
         verdict = self.plan.decide(asked.node, asked.token, depth[heavy])
         kind = entries.kind.copy()
-        kind[heavy[verdict > 0]], kind[heavy[verdict < 0]] = IN, OUT
+        kind[heavy[verdict == 1]], kind[heavy[verdict == -1]] = IN, OUT
         return replace(entries, kind=kind).where(kind != OUT)
 
     def _parts(self, prefixes: Prefixes) -> Entries:
