@@ -191,7 +191,7 @@ class _Rounds:
             else:
                 wanted.append((frontier, entry))
         granted = self._within_budget(wanted)
-        self._read([entry for _, entry in granted])
+        self._read(granted)
         for frontier, entry in granted:
             self._expand(frontier, entry)
 
@@ -213,9 +213,13 @@ class _Rounds:
                 frontier.put_back(entry)
         return granted
 
-    def _read(self, entries: list[Entry]) -> None:
+    def _read(self, granted: list[tuple[Frontier, Entry]]) -> None:
         """Have the rows after entries read, those that are not known yet."""
-        new = {(e.node, e.token): e for e in entries if (e.node, e.token) not in self._node_of}
+        # Of each row the largest share that it has of a position that asks for it.
+        new: dict[tuple[int, int], float] = {}
+        for frontier, entry in granted:
+            if (key := (entry.node, entry.token)) not in self._node_of:
+                new[key] = max(new.get(key, -math.inf), entry.log_mass - frontier.log_unit)
         if not new:
             return
         node, token = np.array(list(new), dtype=np.int64).T.copy()
@@ -231,8 +235,10 @@ class _Rounds:
         )
         for n, depth, log_in in wholes:
             self._split[n, depth] = (log_in, None, 0)
-        light = self.goal.light
-        known = Known.of(further.undecided, further.undecided.log_mass, self.growth.decide, light)
+        found = further.undecided
+        row = np.repeat(found.node - first, np.diff(found.ptr))
+        log_share = np.array(list(new.values()))[row] + found.log_mass
+        known = Known.of(found, log_share, self.growth.decide, self.goal.light)
         found = known.undecided
         inside = log_sum(known.inside.log_mass, known.inside.slot, len(found.node)).tolist()
         for slot, at in enumerate(zip(found.node.tolist(), found.depth.tolist(), strict=True)):
