@@ -20,9 +20,11 @@ from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.undecided import log_masses
 
-# Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it.
-ROW_SHARE = 1e-5
-_IN_RANGE = 10
+# Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it, no
+# more than this. (With 1e-5 of a row look-ups take twice as long: SmolLM2 -> Gemma 3, 1.3 of the 5 s of 627 positions,
+# for a mean undecided mass of 0.384 instead of 0.388, and a mean total variation of 0.0045 instead of 0.0052.)
+ROW_SHARE = 1e-4
+_IN_RANGE, _RANGE_SHARE = 10, 1e-4
 # Rows of nodes with a smaller share of a position have only those tokens looked up that are heavy there.
 SIDE = 1e-2
 # Ranges of up to so many tokens are looked at token by token.
@@ -157,7 +159,7 @@ class ClosingCollector:
         draws: LightDraws | None = None,
     ) -> None:
         self.plan, self.row_share = plan, row_share
-        self.range_share = row_share * _IN_RANGE
+        self.range_share = min(row_share * _IN_RANGE, _RANGE_SHARE)
         self.beyond = plan.beyond()
         self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
         self._exact = np.zeros(len(plan.node_parent), dtype=bool)

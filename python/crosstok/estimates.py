@@ -15,6 +15,9 @@ from crosstok.pair import BoolArray, Plan
 from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
+# How far sums of masses may be from what they should be.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -114,7 +117,8 @@ def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray,
 
     1 − Σ_v (mass that certainly goes on with v, or that is certainly lost) over P(s_1..s_i), 1 where nothing is known:
     whatever becomes of the rest, estimate and truth share the certain mass, so that they are no further apart in total
-    variation. P(s_1..s_i) is at most 1, in the unit of masses, and at most all that is not certainly out.
+    variation. P(s_1..s_i) is at most 1, in the unit of masses. It is also at most all that is not certainly out, which is
+    used where leaves and light mass are seen to be all that U consists of: where they sum to 1 at least.
     """
     counts = (leaves.label >= 0) | (leaves.label == LOST)
 
@@ -123,7 +127,9 @@ def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray,
         return found.astype(np.float64)
 
     total = summed(counts) + light
-    most = np.minimum(total + summed(~counts & ~(leaves.certain & (leaves.label == NO_TOKEN))), 1.0)
-    most = np.maximum(total, most)
+    out = leaves.certain & (leaves.label == NO_TOKEN)
+    perhaps = total + summed(~counts & ~out)
+    everything = perhaps + summed(out) >= 1.0 - _ROUNDING
+    most = np.maximum(total, np.where(everything, np.minimum(perhaps, 1.0), 1.0))
     certain = np.divide(summed(counts & leaves.certain), most, out=np.zeros(len(light)), where=most > 0)
     return total, most, np.clip(1.0 - certain, 0.0, 1.0)

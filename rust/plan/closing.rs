@@ -28,7 +28,7 @@ pub struct Closing {
 #[derive(Debug, Default)]
 pub struct Beyond {
     /// Nodes that end where s_1..s_depth does: their whole rows. (A first token that is nothing but the dummy prefix ends
-    /// where nothing does, so that the root stands for both.)
+    /// where no token does, so that one node may stand for both.)
     pub exact_node: Vec<i64>,
     pub exact_depth: Vec<i64>,
     /// Every text of the node starts with s_1..s_depth.
@@ -56,10 +56,8 @@ impl Plan {
                 beyond.ends.extend(grower.contexts.iter().map(closing));
                 for node in nodes.clone() {
                     let end = general.ends[node];
-                    let from = line.ends.partition_point(|&other| other < end);
-                    let to = line.ends.partition_point(|&other| other <= end);
                     let state = grower.work.states.number(&general.shared.teacher, self.states[node].clone());
-                    for depth in from..to {
+                    for depth in line.ending_at(end) {
                         // Nothing that comes after a prefix that is out is about s_1..s_depth.
                         let verdict = grower.work.decide(&general.shared, state, grower.contexts[depth]);
                         if depth == 0 || verdict != Verdict::Out {
@@ -77,9 +75,11 @@ impl Plan {
                     let Some(next) = trie.child(at, byte) else { break };
                     at = next;
                     let here = trie.node(at);
-                    if let Ok(depth) = line.ends.binary_search(&(end + step + 1)).map(|_| line.depth(end + step + 1))
-                        && here.exact < here.last
-                    {
+                    if here.exact == here.last {
+                        continue;
+                    }
+                    // Several, where a first student token is nothing but the dummy prefix.
+                    for depth in line.ending_at(end + step + 1) {
                         beyond.node.push(node as i64);
                         beyond.first.push(i64::from(here.exact));
                         beyond.last.push(i64::from(here.last));

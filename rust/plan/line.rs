@@ -30,6 +30,11 @@ impl Line {
         Self { bytes, ends, ids: ids.to_vec(), start }
     }
 
+    /// All i such that s_1..s_i ends at a byte.
+    pub fn ending_at(&self, byte: usize) -> std::ops::Range<usize> {
+        self.ends.partition_point(|&end| end < byte)..self.ends.partition_point(|&end| end <= byte)
+    }
+
     /// The largest i such that s_1..s_i ends at or before a byte.
     pub fn depth(&self, byte: usize) -> usize {
         self.ends.partition_point(|&end| end <= byte).saturating_sub(1)

@@ -68,7 +68,8 @@ def drawable(
     """All places of a plan's positions. leaves: of the plan's own rows. Samples: those of nodes, then of ranges."""
     plan, beyond = collector.plan, collector.beyond
     open_ = leaves.where(~leaves.certain & (leaves.label != LOST))
-    single, left = open_.where(open_.token >= 0), open_.where(open_.token < 0)
+    # Leaves without a node are what was dropped, which is drawn from token by token.
+    single, left = open_.where(open_.token >= 0), open_.where((open_.token < 0) & (open_.node >= 0))
     parts = [Places(single.position, single.node, single.token, single.label, single.mass)]
     if not collector.row_share:
         return Places.join(parts)
@@ -104,7 +105,7 @@ def _left(plan: Plan, left: Leaves, leaves: Leaves, heavy: Heavy, light: LightTo
     """What rows have left of leaves that they replaced: light tokens, and those that are too little there."""
     first, last = (np.searchsorted(heavy.node, left.node, side=side) for side in ("left", "right"))
     owner, entry = expand(first, last)
-    known = known_leaves(plan, leaves, left.position[owner], heavy.node[entry], heavy.token[entry])
+    known = _known(plan, leaves, left.position[owner], heavy.node[entry], heavy.token[entry])
     owner, entry = owner[~known], entry[~known]
     token, share = heavy.token[entry], np.exp(heavy.log_mass[entry])
     owner = np.concatenate([owner, np.arange(len(left.node))])
@@ -115,9 +116,7 @@ def _left(plan: Plan, left: Leaves, leaves: Leaves, heavy: Heavy, light: LightTo
     return Places(left.position[owner], left.node[owner], token, left.label[owner], mass)
 
 
-def known_leaves(
-    plan: Plan, leaves: Leaves, position: IntArray, node: IntArray, token: IntArray
-) -> BoolArray:
+def _known(plan: Plan, leaves: Leaves, position: IntArray, node: IntArray, token: IntArray) -> BoolArray:
     """bool [k]: whether prefixes are leaves of their positions, or were replaced by rows that the plan has."""
     base, nodes = int(plan.order.max(initial=0)) + 2, len(plan.node_token)
 
