@@ -117,8 +117,8 @@ def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray,
 
     1 − Σ_v (mass that certainly goes on with v, or that is certainly lost) over P(s_1..s_i), 1 where nothing is known:
     whatever becomes of the rest, estimate and truth share the certain mass, so that they are no further apart in total
-    variation. P(s_1..s_i) is at most 1, in the unit of masses. It is also at most all that is not certainly out, which is
-    used where leaves and light mass are seen to be all that U consists of: where they sum to 1 at least.
+    variation. P(s_1..s_i) is at most 1, in the unit of masses. It is also at most all that is not certainly out, which
+    is used where leaves and light mass are seen to be all that U consists of: where they sum to 1 at least.
     """
     counts = (leaves.label >= 0) | (leaves.label == LOST)
 
