@@ -216,6 +216,7 @@ def _check_rows(sample: Sample, truth: BruteScorer, scorer: Any, mode: str) -> N
     """Whole rows: `distributions` (float32) and `next_token` (float64) after every prefix of the text."""
     (rows,) = scorer.distributions([sample.text], prompts=sample.prompts)
     dense = np.asarray(rows.logprobs)
+    _check_sparse(sample, scorer, dense)
     assert dense.shape == (len(sample.ids) + 1, sample.width)
     for i in range(len(sample.ids) + 1):
         prefix = sample.ids[:i]
@@ -234,6 +235,19 @@ def _check_rows(sample: Sample, truth: BruteScorer, scorer: Any, mode: str) -> N
             raw = np.exp(np.asarray(following.logprobs, dtype=np.float64)).sum()
             assert raw == pytest.approx(1, abs=TOLERANCE)
         _assert_close(dense[i], expected, 1e-5)
+
+
+def _check_sparse(sample: Sample, scorer: Any, dense: Floats) -> None:
+    """With ``top_k`` the same rows, cut to their largest entries."""
+    for top_k in (1, 3):
+        (sparse,) = scorer.distributions([sample.text], prompts=sample.prompts, top_k=top_k)
+        sparse.validate()
+        for i, row in enumerate(np.exp(dense.astype(np.float64))):
+            of_row = slice(sparse.ptr[i], sparse.ptr[i + 1])
+            p, total = np.exp(sparse.logp[of_row]), max(row.sum(), 1e-300)
+            np.testing.assert_allclose(p, (row / total)[sparse.ids[of_row]], atol=1e-5)
+            largest = np.sort(row / total)[::-1][:top_k]
+            np.testing.assert_allclose(np.sort(p)[::-1][:top_k], largest[: len(p)], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", toys.KINDS)

@@ -8,12 +8,12 @@ ones of a row are taken for their first student token by themselves (docs/mathem
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 
-from crosstok.light import Light, LightDraws
+from crosstok.light import Light
 from crosstok.masses import Aggregator, Block, expand, shares
 from crosstok.pair import BoolArray, Plan
 from crosstok.prefixes import Prefixes
@@ -29,8 +29,8 @@ _IN_RANGE, _RANGE_SHARE = 10, 1e-4
 SIDE = 1e-2
 # Ranges of up to so many tokens are looked at token by token.
 _SHORT = 256
-# A difference of masses below this share of them is rounding.
-_DUST = 1e-13
+# A difference of masses below this share of them is rounding: light mass is summed in float32.
+_ROUNDING = 1e-6
 # A closing that is none: the text does not start with the student prefix, or a character leaves it open, or it starts
 # with that and no student token comes next (the mass is inadmissible, or "mask" has removed it).
 NO_TOKEN, OPEN, LOST = -1, -2, -3
@@ -148,7 +148,7 @@ class HeavyTap:
 class ClosingCollector:
     """Collects what a plan's rows say about next student tokens, while they stream by. The plan keeps boundaries.
 
-    row_share: tokens with this share of a row, at least, are looked up. keep, draws: as in `Light`.
+    row_share: tokens with this share of a row, at least, are looked up. keep: as in `Light`.
     """
 
     def __init__(
@@ -156,7 +156,6 @@ class ClosingCollector:
         plan: Plan,
         row_share: float = ROW_SHARE,
         keep: int | None = None,
-        draws: LightDraws | None = None,
     ) -> None:
         self.plan, self.row_share = plan, row_share
         self.range_share = min(row_share * _IN_RANGE, _RANGE_SHARE)
@@ -164,7 +163,7 @@ class ClosingCollector:
         self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
         self._exact = np.zeros(len(plan.node_parent), dtype=bool)
         self._exact[self.beyond.exact_node] = True
-        self.light = Light(plan, row_share, keep, draws)
+        self.light = Light(plan, row_share, keep)
         self.heavy = HeavyTap(plan, row_share)
         self.entries: list[_Entries] = []
         self._ranges = [_Entries.none()]
@@ -233,8 +232,14 @@ class ClosingCollector:
         exact &= self.share(prefixes, node, depth, np.zeros(len(node))) >= SIDE
         keep = np.flatnonzero((mass >= self.row_share) | exact)
         node, token, depth, mass = node[keep], token[keep], depth[keep], mass[keep]
-        at, inside = self.position(node, depth), self.is_exact(node, depth, inside=True)
-        return look_up(plan, node, token, depth, at, mass, exact_from, num_threads, inside)
+        at = self.position(node, depth)
+        # Before the first token everything is in, also behind a root that is no exact node.
+        inside = self.is_exact(node, depth, beyond.exact_in) | (depth == 0)
+        found = look_up(plan, node, token, depth, at, mass, exact_from, num_threads, inside)
+        # What comes after a prefix that may be in is not certainly out.
+        doubtful = (found.label == NO_TOKEN) & self.is_exact(node, depth, beyond.exact_given_up)
+        found.label[doubtful], found.certain[doubtful] = OPEN, False
+        return found
 
     def ends(self, prefixes: Prefixes) -> Leaves:
         """Texts that end with s_1..s_i, for each i that they do."""
@@ -256,21 +261,24 @@ class ClosingCollector:
         return found
 
     def lost(self, prefixes: Prefixes, total: FloatArray) -> Leaves:
-        """What nodes that end where a student token does, and are in, have, and goes to no next token.
+        """What nodes that end where a student token does, and are in, have, and goes to no next token; open where it
+        was not found out whether they are in.
 
         total: float64 [nodes], what a row sums to.
         """
-        inside, roots = self.beyond.exact_in, self._other_roots()
-        node = np.concatenate([self.beyond.exact_node[inside], roots])
-        depth = np.concatenate([self.beyond.exact_depth[inside], np.zeros(len(roots), dtype=np.int64)])
+        beyond, roots = self.beyond, self._other_roots()
+        some = beyond.exact_in | beyond.exact_given_up
+        node = np.concatenate([beyond.exact_node[some], roots])
+        depth = np.concatenate([beyond.exact_depth[some], np.zeros(len(roots), dtype=np.int64)])
+        inside = np.append(beyond.exact_in[some], np.ones(len(roots), dtype=bool))
         # Their texts that the student does not read as they are.
         unread = self.plan.node_complete[node] & ~self.beyond.ends[self.position(node, depth)]
         log_missing = np.log(np.maximum(1.0 - total[node], 1e-300))
         log_missing[total[node] >= 1.0] = -np.inf
         eos = np.where(unread, prefixes.masses.eos[node], -np.inf)
         mass = self.share(prefixes, node, depth, np.logaddexp(log_missing, eos))
-        some = mass > 0
-        return self._settled(node[some], depth[some], np.full(int(some.sum()), LOST), mass[some])
+        found = self._settled(node, depth, np.where(inside, LOST, OPEN), mass)
+        return replace(found, certain=inside).where(mass > 0)
 
     def dropped(self, prefixes: Prefixes, total: FloatArray, leaves: Leaves) -> Leaves:
         """What is in none of the ``leaves`` that there are, nor light nor at an end, as a leaf for each position."""
@@ -283,7 +291,7 @@ class ClosingCollector:
         mass = self.share(prefixes, ranges.node, ranges.depth, ranges.log_mass)
         all_ = all_ + np.bincount(self.position(ranges.node, ranges.depth), mass, count)
         left = all_ - self.light_mass(prefixes) - np.bincount(leaves.position, leaves.mass, count)
-        some = np.flatnonzero(left > _DUST * all_)
+        some = np.flatnonzero(left > _ROUNDING * all_)
         none, no = np.full(len(some), -1), np.zeros(len(some), dtype=bool)
         return Leaves(none, none, some, np.full(len(some), OPEN), no, no, left[some], no)
 
@@ -292,11 +300,11 @@ class ClosingCollector:
         none, sure = np.full(len(node), -1), np.ones(len(node), dtype=bool)
         return Leaves(node, none, self.position(node, depth), label, sure, sure, mass, sure)
 
-    def is_exact(self, node: IntArray, depth: IntArray | int, inside: bool = False) -> BoolArray:
-        """bool: whether nodes end where s_1..s_depth does, and are in if that is asked."""
+    def is_exact(self, node: IntArray, depth: IntArray | int, which: BoolArray | None = None) -> BoolArray:
+        """bool: whether nodes end where s_1..s_depth does. which: of `Beyond`'s nodes those that count, None: all."""
         base, beyond = int(self.plan.node_depth.max(initial=0)) + 1, self.beyond
         keys = beyond.exact_node * base + beyond.exact_depth
-        return np.isin(node * base + depth, keys[beyond.exact_in] if inside else keys)
+        return np.isin(node * base + depth, keys if which is None else keys[which])
 
     def share(self, prefixes: Prefixes, node: IntArray, depth: IntArray, log_mass: FloatArray) -> FloatArray:
         """float64: what comes after nodes, as shares of the upper bounds of P(s_1..s_depth)."""

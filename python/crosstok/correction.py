@@ -73,9 +73,9 @@ class Correction:
             or max(self.taken_from.max(initial=-1), self.given_to.max(initial=-1)) >= width
         ):
             raise ValueError(f"a correction of {len(self.stopped)} rows for {list(logprobs.shape)}")
-        out = logprobs.float().exp()
+        out = logprobs.float().exp().contiguous()
         for ids, mass in ((self.given_to, self.mass), (self.taken_from, -self.mass)):
             some = np.flatnonzero(ids != NOWHERE)
-            at = torch.from_numpy(self.row[some] * width + ids[some])
-            out.view(-1).index_add_(0, at, mass[torch.from_numpy(some)])
+            at = torch.from_numpy(self.row[some] * width + ids[some]).to(out.device)
+            out.view(-1).index_add_(0, at, mass[torch.from_numpy(some)].to(out.device))
         return out

@@ -26,7 +26,8 @@ def cut(entries: Entries, labels: Labels, top_k: int) -> SparseTargets:
 def cut_estimate(found: Estimate, labels: Labels, tolerance: float | None, top_k: int) -> SparseTargets:
     """The same of a closing estimate, whose rows are never made. labels: as their score has them.
 
-    Bounds of labels are the tighter of the score's and of what the rows are certain of. Where a label has no mass in
+    Bounds of labels are the tighter of the score's and of what the rows are certain of, and values are moved between
+    them. Where a label has no mass in
     its row, which an estimate may come to, it gets that of the score, and the row is no more certain than that.
     """
     labels = _tightened(labels, found, tolerance)
@@ -50,11 +51,12 @@ def _tightened(labels: Labels, found: Estimate, tolerance: float | None) -> Labe
     with np.errstate(divide="ignore"):
         low, high = (np.log(bound) for bound in found.label_bounds(ids))
     some = ids != NO_LABEL
-    lower[some] = np.maximum(lower, np.minimum(low, logp))[some]
-    upper[some] = np.minimum(upper, np.maximum(high, logp))[some]
+    lower[some] = np.maximum(lower, low)[some]
+    upper[some] = np.maximum(np.minimum(upper, high), lower)[some]  # never crossed by rounding
+    logp = np.where(some, np.clip(logp, lower, upper), logp)
     if tolerance is not None:
         status[(status == Status.ESTIMATED) & (np.exp(upper) - np.exp(lower) <= tolerance)] = Status.CERTIFIED
-    return replace(labels, lower=lower, upper=upper, status=status)
+    return replace(labels, logp=logp, lower=lower, upper=upper, status=status)
 
 
 def labels_of(pair: Pair, student_ids: IntArray, score: Score, size: int, ended: bool) -> Labels:

@@ -66,7 +66,7 @@ class Collector:
             grouped = self._by_first_token(block, torch.from_numpy(rows).to(block.share.device))
             for node, row in zip(block.nodes[rows].tolist(), grouped, strict=True):
                 if self.keep is None or self._shared[node]:
-                    self._rows[node] = row
+                    self._rows[node] = row if self.keep is None else row.clone()  # not the whole block
                 else:
                     self._kept[node] = self._cut(node, row)
         self._add_crossings(aggregator, block)
@@ -89,7 +89,7 @@ class Collector:
         sums = torch.zeros(self.width + 1, len(rows), dtype=torch.float64, device=share.device)
         # Columns become rows: index_add_ then moves whole rows at a time.
         sums.index_add_(0, first, share.T.contiguous().double())
-        logs = sums[: self.width].T.log() + block.log_scale[rows, None]
+        logs = sums[: self.width].T.contiguous().log_() + block.log_scale[rows, None]
         # Entries whose exponentials are lost are summed as logarithms, in the rows that have any.
         low = block.logits[rows].amin(dim=1) < math.log(FAINT[share.dtype])
         for row in torch.nonzero(low).flatten().tolist():

@@ -24,8 +24,8 @@ _ENDLESS_ROUND = 1 << 10
 # How often closings flip that nothing is known about, and how many observations that is worth.
 _PRIOR, _WEIGHT = 0.1, 0.05
 _BUCKETS = 20
-# Tokens below this share of a row, times the tolerance, are not looked up.
-_FLOOR = 1e-4
+# With a budget of rows no more tokens are looked up than with this tolerance.
+_LEAST = 1e-4
 # Leaves from this share of the tolerance on are worth a search; with less than that left to gain a position is done.
 _EXACT = 1e-2
 # A difference of masses below this share of them is rounding.
@@ -100,8 +100,7 @@ def _lost(plan: Plan, leaves: Leaves, found: Leaves, of: IntArray, depth: IntArr
     Not for certain: a leaf that was replaced although all its texts go on alike counts in full for what comes next.
     """
     inside = leaves.inside.copy()
-    asked = np.unique(of[found.certain & (found.label == NO_TOKEN)])
-    asked = asked[~inside[asked]]
+    asked = np.flatnonzero(~inside)
     if len(asked):
         verdict = plan.decide(leaves.node[asked], leaves.token[asked], depth[asked], False, threads)
         inside[asked] = verdict > 0
@@ -144,8 +143,10 @@ def _made_certain(plan: Plan, leaves: Leaves, which: IntArray, depth_of: IntArra
     node, token, depth = leaves.node[which], leaves.token[which], depth_of[leaves.position[which]]
     label, certain, _ = plan.closings(node, token, depth, exact=True, num_threads=threads)
     sure = which[certain]
-    leaves.label[sure], leaves.certain[sure] = label[certain], True
-    leaves.label[sure] = np.where(leaves.inside[sure] & (label[certain] == NO_TOKEN), LOST, label[certain])
+    lost = leaves.inside[sure] & (label[certain] == NO_TOKEN)
+    leaves.label[sure] = np.where(lost, LOST, label[certain])
+    leaves.token[sure] = np.where(lost, -1, leaves.token[sure])
+    leaves.certain[sure] = ~lost  # see `_lost`
     return certain
 
 
@@ -200,8 +201,8 @@ class Search:
 
     @property
     def row_share(self) -> float:
-        """Tokens with this share of a row are looked up."""
-        return min(ROW_SHARE, self.tolerance * _FLOOR)
+        """Tokens with this share of a row are looked up; all of them, where tolerance 0 is the only limit."""
+        return (self.tolerance if self.max_rows is None else max(self.tolerance, _LEAST)) * ROW_SHARE
 
     @property
     def exact_from(self) -> float:

@@ -30,28 +30,37 @@ def estimates(
     search: how far leaves are replaced by further rows; None: only by those that the plan has. keep: None, or how many
     entries of a row are wanted, about. Raises what `Reading.read` does.
     """
-    share, exact_from = (ROW_SHARE, np.inf) if search is None else (search.row_share, search.exact_from)
-    collector = ClosingCollector(plan, share, keep)
+    collector = ClosingCollector(plan, ROW_SHARE if search is None else search.row_share, keep)
+    prefixes, leaves, spent = _read(reading, plan, prompts, collector, search)
+    for found in estimates_of(plan, collector, prefixes, leaves, spent):
+        yield found, prefixes
+
+
+def _read(
+    reading: Reading,
+    plan: Plan,
+    prompts: Sequence[tuple[int, ...]],
+    collector: ClosingCollector,
+    search: Search | None,
+) -> tuple[Prefixes, Leaves, IntArray]:
+    """Read the plan's rows, and further ones: what prefixes and leaves come to, and how many each position used."""
+    exact_from = np.inf if search is None else search.exact_from
     if search is None or search.max_rows == 0:
         prefixes = reading.bounded(plan, prompts, collector)
         leaves = known_leaves(reading, plan, collector, prefixes, exact_from)[0]
-        spent = np.zeros(len(collector.beyond.ends), dtype=np.int64)
-    else:
-        with open_session(reading.teacher, trees_of(plan, prompts)) as session:
-            prefixes = reading.bounded(plan, prompts, collector, session)
-            leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
-            growth = Growth(reading, plan, session)
+        return prefixes, leaves, np.zeros(len(collector.beyond.ends), dtype=np.int64)
+    with open_session(reading.teacher, trees_of(plan, prompts)) as session:
+        prefixes = reading.bounded(plan, prompts, collector, session)
+        leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
+        growth = Growth(reading, plan, session)
 
-            def grow(node: IntArray, token: IntArray) -> Rows:
-                tap = HeavyTap(plan, share)
-                nodes, masses = growth.read(node, token, tap)
-                return rows_of(reading, nodes, masses, tap.finish())
+        def grow(node: IntArray, token: IntArray) -> Rows:
+            tap = HeavyTap(plan, collector.row_share)
+            nodes, masses = growth.read(node, token, tap)
+            return rows_of(reading, nodes, masses, tap.finish())
 
-            expansion = Expansion(plan, positions, search, reading.num_threads)
-            leaves = expansion.run(leaves, grow)
-            spent = expansion.rows
-    for found in estimates_of(plan, collector, prefixes, leaves, spent):
-        yield found, prefixes
+        expansion = Expansion(plan, positions, search, reading.num_threads)
+        return prefixes, expansion.run(leaves, grow), expansion.rows
 
 
 def known_leaves(

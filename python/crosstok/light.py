@@ -6,7 +6,7 @@ either vocabulary has (docs/mathematics.md, 12).
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,6 @@ from crosstok.memory import large
 from crosstok.nodes import OUT, UNLIKELY
 from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
-
-
-class LightDraws(Protocol):
-    """Whoever needs single light tokens."""
-
-    def add(self, nodes: IntArray, share: torch.Tensor) -> None:
-        """Rows of nodes, int64 [k]: light shares [k, V], each row up to a factor; zero where nothing is light."""
 
 
 class _Columns:
@@ -59,8 +52,8 @@ class Light:
     [nodes], the light mass of a node's row, and what of it is not kept.
     """
 
-    def __init__(self, plan: Plan, row_share: float, keep: int | None, draws: LightDraws | None) -> None:
-        self.plan, self.row_share, self.keep, self.draws = plan, row_share, keep, draws
+    def __init__(self, plan: Plan, row_share: float, keep: int | None) -> None:
+        self.plan, self.row_share, self.keep = plan, row_share, keep
         self.mass: FloatArray = np.zeros(len(plan.node_parent))
         self.left: FloatArray = np.zeros(len(plan.node_parent))
         self._columns: _Columns | None = None
@@ -87,12 +80,10 @@ class Light:
         share[:, list(self.plan.pair.teacher_eos)] = 0
         nodes = block.nodes[rows]
         self._clear_unlikely(nodes, share)
-        if self.draws is not None:
-            self.draws.add(nodes, share)
-        grouped = self._columns.group(share).mul_(scale).float().cpu()
-        self.mass[nodes] = grouped.sum(dim=1).double().numpy()
+        grouped = self._columns.group(share).mul_(scale).float()
+        self.mass[nodes] = grouped.sum(dim=1).double().cpu().numpy()
         if self.keep is None:
-            self._whole.update(zip(nodes.tolist(), grouped, strict=True))
+            self._whole.update(zip(nodes.tolist(), grouped.cpu(), strict=True))
         else:
             self._kept.update(zip(nodes.tolist(), self._cut(nodes, grouped, self.keep), strict=True))
 
@@ -119,12 +110,14 @@ class Light:
         )
         column = np.minimum(np.searchsorted(self.columns, label), len(self.columns) - 1)
         has &= self.columns[column] == label
-        at = torch.from_numpy(column)[:, None]
-        value = torch.where(torch.from_numpy(has)[:, None], grouped.gather(1, at), 0)
-        mass, column_of = grouped.scatter(1, at, 0).topk(min(keep, grouped.shape[1]), dim=1)
+        at = torch.from_numpy(column)[:, None].to(grouped.device)
+        value = grouped.gather(1, at).cpu() * torch.from_numpy(has)[:, None]
+        mass, column_of = (
+            x.cpu() for x in grouped.scatter(1, at, 0).topk(min(keep, grouped.shape[1]), dim=1)
+        )
         rest = self.mass[nodes] - (mass.sum(dim=1).double() + value[:, 0].double()).numpy()
         self.left[nodes] = np.where(mass[:, -1].numpy() > 0, np.maximum(rest, 0.0), 0.0)
-        mass, column_of = torch.cat([mass, value], 1), torch.cat([column_of, at], 1)
+        mass, column_of = torch.cat([mass, value], 1), torch.cat([column_of, at.cpu()], 1)
         return [Kept(c[m > 0], m[m > 0]) for c, m in zip(column_of, mass, strict=True)]
 
     def rows(self, node: IntArray, position: IntArray, weight: FloatArray, count: int) -> torch.Tensor:

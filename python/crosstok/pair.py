@@ -230,7 +230,8 @@ class Plan:
         """Which rows say what of the next student tokens, in the regime "general" and with every node only.
 
         Arrays: exact_node, exact_depth, int64 [rows]: a node that ends where s_1..s_depth does, whose whole row is
-        about the next token. node, first, last, depth, int64 [ranges]: tokens ``first..last`` of the order, after
+        about the next token; exact_in, exact_given_up, bool [rows]: it is in for s_1..s_depth, or whether it is was not
+        found out. node, first, last, depth, int64 [ranges]: tokens ``first..last`` of the order, after
         ``node``, reach beyond s_1..s_depth. ends, bool [positions], n + 1 a text: the student reads the text cut there
         as s_1..s_i.
         """

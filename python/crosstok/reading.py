@@ -39,7 +39,7 @@ class Tap(Protocol):
 
 
 @dataclass(frozen=True)
-class _Taps:
+class Taps:
     """Several that see the same blocks."""
 
     taps: tuple[Tap, ...]
@@ -114,7 +114,7 @@ class Reading:
         tap = UndecidedTap(Nodes.of(plan), 0.0, None, ROW_FLOOR)
         aggregator = self.aggregator(Nodes.of(plan))
         rows = stream_rows(self.teacher, trees_of(plan, prompts)) if session is None else session.stream()
-        taps = _Taps((tap, watch))
+        taps = Taps((tap, watch))
         self.reduce(rows, aggregator, lambda part: plan.node_ptr[part.tree] + part.node, taps, exact)
         if not len(plan.whole_node) and not plan.range_kind.any():
             return gather(plan, aggregator.masses)

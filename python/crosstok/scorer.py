@@ -47,12 +47,13 @@ class Scorer:
 
     canonical: "renormalize" (at every step, over the canonical tokens) or "mask" (no renormalisation; the deficit is
     the non-canonical mass). method: "auto": exact where nothing is undecided, which is everywhere in the regimes "same"
-    and "subset", else between bounds; others, for comparison, are in `crosstok.methods` ("beam", "strict_1to1", "bpm",
-    "recursion"). method_options are the method's; those of "auto": order, one of `crosstok.expansion.ORDERS`, in which
-    the leaves of distributions are replaced by further rows. tolerance, max_rows: how far bounds are tightened
-    by further teacher rows, in the regime "general" only; see `score`. temperature divides the teacher's logits before
-    anything else. width: of the student's logits, for padded heads. num_threads: of the planner, 0 or None for all
-    cores. Attributes: teacher, pair, width (at least the student's vocab_size), timings.
+    and "subset", else between bounds; "unbiased": with a sampled correction; others, for comparison, are in
+    `crosstok.methods` ("beam", "strict_1to1", "bpm", "recursion"). method_options are the method's; those of "auto":
+    order, one of `crosstok.expansion.ORDERS`, in which the leaves of distributions are replaced by further rows.
+    tolerance, max_rows: how far bounds are tightened by further teacher rows, in the regime "general" only; see
+    `score`. temperature divides the teacher's logits before anything else. width: of the student's logits, for padded
+    heads. num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the
+    student's vocab_size), timings.
 
     Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
     that is not one of these, and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would
@@ -168,8 +169,8 @@ class Scorer:
         """The teacher's distribution over the next student token, at every position of each text.
 
         n + 1 rows whatever ``ended`` is. top_k: cut to so many entries a row, as `SparseTargets`. In the regime
-        "general" rows are the closing estimate, normalised, and `Distributions.undecided_mass` bounds their total
-        variation from the truth; with a tolerance further rows are read until it is no larger, or ``max_rows`` were
+        "general" rows are the closing estimate, and `Distributions.undecided_mass` bounds their total variation from
+        the truth; with a tolerance further rows are read until it is no larger, or ``max_rows`` were
         used for a position. Raises what `score` raises.
         """
         if top_k is None:
@@ -220,8 +221,7 @@ class Scorer:
     ) -> Iterator[Distributions | SparseTargets]:
         """The distributions of a batch in the regimes "same" and "subset"."""
         collector = dense.Collector(plan, self.width, keep=top_k)
-        aggregator = self._reading.read(plan, self._prompts(batch), collector)
-        prefixes = gather(plan, aggregator.masses)
+        prefixes = gather(plan, self._reading.read(plan, self._prompts(batch), collector).masses)
         for text, request in enumerate(batch):
             if top_k is None:
                 yield self._distribution(plan, collector, prefixes, text)
@@ -338,15 +338,16 @@ def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:
     """The items of all batches; errors name a text by its number among all of them."""
     done = 0
     while True:
+        first = done
         try:
             batch = next(batches, None)
+            if batch is None:
+                return
+            for item in batch:  # which may only now be computed
+                yield item
+                done += 1
         except (TextError, TeacherError) as error:
-            raise _moved(error, done) from None
-        if batch is None:
-            return
-        for item in batch:
-            yield item
-            done += 1
+            raise _moved(error, first) from None
 
 
 def _moved(error: TextError | TeacherError, by: int) -> TextError | TeacherError:

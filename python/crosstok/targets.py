@@ -76,9 +76,10 @@ class SparseTargets:
     rest −inf. missing_mass: float32 [N], 1 minus the row's sum before it was normalised (the inadmissible mass).
 
     label_ids: int64 [N], the next token s_{i+1}; the last row's is end-of-text, or -1 where the text does not end
-    there. label_logp, label_lower, label_upper: float32 [N], as in a `Score`, not normalised; 0 where there is no
-    label, so that they sum to the text's. A label is among its row's entries unless its label_logp is −inf.
-    undecided_mass: float32 [N]. status: uint8 [N], `Status`. byte_span: int32 [N, 2], the label's bytes in the text.
+    there. label_logp, label_lower, label_upper: float32 [N], as in a `Score` without a tolerance, moved to where rows
+    are certain of more; not normalised; 0 where there is no label. A label is among its row's entries unless its
+    label_logp is −inf. undecided_mass: float32 [N]. status: uint8 [N], `Status`. byte_span: int32 [N, 2], the label's
+    bytes in the text.
     """
 
     ptr: IntArray

@@ -33,6 +33,8 @@ pub struct Beyond {
     pub exact_depth: Vec<i64>,
     /// Every text of the node starts with s_1..s_depth.
     pub exact_in: Vec<bool>,
+    /// Whether it is in was not found out.
+    pub exact_given_up: Vec<bool>,
     /// Tokens `first..last` of the order, after `node`, that reach beyond the end of s_1..s_depth.
     pub node: Vec<i64>,
     pub first: Vec<i64>,
@@ -63,7 +65,9 @@ impl Plan {
                         if depth == 0 || verdict != Verdict::Out {
                             beyond.exact_node.push(node as i64);
                             beyond.exact_depth.push(depth as i64);
-                            beyond.exact_in.push(verdict == Verdict::In);
+                            // All texts start with no token.
+                            beyond.exact_in.push(depth == 0 || verdict == Verdict::In);
+                            beyond.exact_given_up.push(depth > 0 && verdict == Verdict::GivenUp);
                         }
                     }
                 }

@@ -258,7 +258,7 @@ pub struct Beyond {
 }
 
 arrays!(Beyond: i64 { exact_node, exact_depth, node, first, last, depth });
-arrays!(Beyond: bool { exact_in, ends });
+arrays!(Beyond: bool { exact_in, exact_given_up, ends });
 
 /// What rows say about the next student token.
 #[pyclass(frozen, module = "crosstok._core")]

@@ -118,6 +118,7 @@ def _left(plan: Plan, left: Leaves, leaves: Leaves, heavy: Heavy, light: LightTo
 
 def _known(plan: Plan, leaves: Leaves, position: IntArray, node: IntArray, token: IntArray) -> BoolArray:
     """bool [k]: whether prefixes are leaves of their positions, or were replaced by rows that the plan has."""
+    leaves = leaves.where(leaves.node >= 0)
     base, nodes = int(plan.order.max(initial=0)) + 2, len(plan.node_token)
 
     def key(position: IntArray, node: IntArray, token: IntArray) -> IntArray:

@@ -100,6 +100,8 @@ class RangeTokens:
     def _possible(self, index: int, first: int, last: int) -> BoolArray:
         """bool [last - first]: which tokens the plan does not know to be out."""
         plan, node = self.plan, int(self.beyond.node[index])
+        if self.beyond.depth[index] == 0:  # all texts start with no token
+            return np.ones(last - first, dtype=bool)
         # What has a row of its own is not listed.
         possible = np.isin(plan.order[first:last], plan.node_token[plan.node_parent == node])
         for r in range(int(plan.range_ptr[node]), int(plan.range_ptr[node + 1])):

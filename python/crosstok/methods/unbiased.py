@@ -18,7 +18,6 @@ from crosstok.closing import NO_TOKEN, ROW_SHARE, ClosingCollector, Leaves, look
 from crosstok.correction import Correction
 from crosstok.estimates import Estimate, estimates_of
 from crosstok.general import known_leaves
-from crosstok.masses import Aggregator, Block
 from crosstok.methods.drawn import Drawn, draw, drawable
 from crosstok.methods.sampling import ENDED, LightTokens, NextTokens, RangeTokens, stream_of, uniforms
 from crosstok.methods.unbounded import refuse_sparse
@@ -26,7 +25,7 @@ from crosstok.nodes import Nodes
 from crosstok.pair import BoolArray, Pair, Plan
 from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.reading import Growth, Reading, Tap, trees_of
+from crosstok.reading import Growth, Reading, Taps, trees_of
 from crosstok.requests import Request
 from crosstok.results import Distributions, Score
 from crosstok.scores import score_of
@@ -77,7 +76,7 @@ class Unbiased:
         with open_session(self.reading.teacher, trees_of(plan, prompts)) as session:
             collector = ClosingCollector(plan, self.row_share)
             light, ranges = self._taps(plan, collector, streams)
-            prefixes = self.reading.bounded(plan, prompts, _Several((collector, light, ranges)), session)
+            prefixes = self.reading.bounded(plan, prompts, Taps((collector, light, ranges)), session)
             exact_from = np.inf if self.row_share else 0.0
             leaves, positions = known_leaves(self.reading, plan, collector, prefixes, exact_from)
             sizes = (np.diff(plan.student_ptr) + 1).tolist()
@@ -146,17 +145,6 @@ class Unbiased:
 def _upper(prefixes: Prefixes, text: int, count: int) -> FloatArray:
     """float64 [n + 1]: log of the upper bounds of P(s_1..s_i)."""
     return prefixes.upper[prefixes.first[text] : prefixes.first[text] + count]
-
-
-@dataclass(frozen=True)
-class _Several:
-    """Several that see the same blocks."""
-
-    taps: tuple[Tap, ...]
-
-    def add(self, aggregator: Aggregator, block: Block) -> None:
-        for tap in self.taps:
-            tap.add(aggregator, block)
 
 
 @dataclass(eq=False)

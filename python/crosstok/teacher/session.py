@@ -240,7 +240,6 @@ class PackedSession(Session):
         self._teacher = teacher
         self._runner = runner
         self._longest = longest
-        self._runs: list[_Run] = []
         self._run_of: dict[int, _Run] = {}
 
     def close(self) -> None:
