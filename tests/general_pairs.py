@@ -44,8 +44,9 @@ class Sample:
 
     @functools.cached_property
     def truths(self) -> dict[str, GeneralScorer]:
-        """The brute scorer of each mode; without a prompt the teacher sees its end-of-text id: toys have no BOS."""
-        context = (self.teacher_eos[0],) if self.prompt is None else self.prompt
+        """The brute scorer of each mode; without a prompt the teacher sees its BOS or, without one, its end-of-text."""
+        bos = self.pair.teacher.bos_id
+        context = (self.teacher_eos[0] if bos is None else bos,) if self.prompt is None else self.prompt
         fixed = (self.fn, self.brute, self.teacher_eos, self.student.eos)
         return {mode: GeneralScorer(*fixed, mode, context) for mode in MODES}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -140,6 +141,18 @@ def sentencepiece(pieces: Sequence[str], *merges: str, **fields: Any) -> Made:
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
     fields = {"normalizer": toys.replace(), "unk_token": "<unk>", "fuse_unk": True, **fields}
     return Made(plain_spec(["<unk>", *pieces], pairs, **fields))
+
+
+def with_bos(made: Made) -> Made:
+    """The tokenizer with `<s>` before each text, as id 0: every ordinary piece moves up by one."""
+    spec = copy.deepcopy(made.spec)
+    spec["model"]["vocab"] = {"<s>": 0} | {p: i + 1 for p, i in spec["model"]["vocab"].items()}
+    for token in spec["added_tokens"]:
+        token["id"] = 0 if token["content"] == "<s>" else len(spec["model"]["vocab"])
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    tokens = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
+    processor = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": tokens}
+    return Made({**spec, "post_processor": processor})
 
 
 WORDS = byte_level("ab \né", "a b", "␣ a", "␣a b", "a \n", "ab é", pre_tokenizer=toys.byte_level(True))

@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("typer")
 
 import crosstok as ct
-from commands import DEMO, assert_one_line, cached_teacher, run, score_file
+from commands import CHAT, DEMO, assert_one_line, cached_teacher, run, score_file
 from crosstok.show import Explanation, page
 from general_pairs import Sample, draw_sample
 from oracle import toys
@@ -130,6 +130,26 @@ def test_options_that_cannot_be_met(tmp_path: Path, student: Path) -> None:
     for value in ("1.5", "-1", "nan"):
         assert_one_line(score_file(tmp_path, ROWS, "--tolerance", value, student=student), "tolerance")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('not for teachers') }}"])
+def test_prompts_are_rendered_by_the_teachers_template(
+    tmp_path: Path, student: Path, template: str | None
+) -> None:
+    """edge_cases.md, 24: whatever the student's own is, the completion comes in its tokens, whole."""
+    folder = shutil.copytree(student, tmp_path / "student")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    result = score_file(tmp_path, [{"messages": CHAT}], student=folder)
+    assert result.exit_code == 0, result.output
+    line = json.loads((tmp_path / "out.jsonl").read_text())
+    teacher, other = ct.Tokenizer.from_pretrained(DEMO), ct.Tokenizer.from_pretrained(folder)
+    assert other.decode(line["student_ids"][:-1]).decode() == CHAT[1]["content"]
+    prompt = teacher.encode("user: What does it return?\nassistant: ")
+    scorer = ct.Scorer(cached_teacher(str(DEMO), "float32", "cpu", None), ct.Pair(teacher, other))
+    (score,) = scorer.score([CHAT[1]["content"]], [prompt.tolist()])
+    assert line["total"] == pytest.approx(score.total, abs=1e-4)
+    assert line["student_ids"] == score.student_ids.tolist()
 
 
 def test_inspect_says_what_general_means(tmp_path: Path, student: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import real
-from handmade import EOS, WORDS, Made, byte_level, ct, pair_of, random_teacher, sentencepiece
+from handmade import EOS, WORDS, byte_level, ct, pair_of, random_teacher, sentencepiece, with_bos
 from oracle import toys
 from oracle.brute import Ids
 
@@ -25,22 +23,10 @@ class Recorder:
         return np.full(self._width, -np.log(self._width))
 
 
-def _with_bos(made: Made) -> Made:
-    """The tokenizer with `<s>` before each text, as id 0: every ordinary piece moves up by one."""
-    spec = copy.deepcopy(made.spec)
-    spec["model"]["vocab"] = {"<s>": 0} | {p: i + 1 for p, i in spec["model"]["vocab"].items()}
-    for token in spec["added_tokens"]:
-        token["id"] = 0 if token["content"] == "<s>" else len(spec["model"]["vocab"])
-    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    tokens = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
-    processor = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": tokens}
-    return Made({**spec, "post_processor": processor})
-
-
 def test_21_what_the_teacher_sees_first() -> None:
     pytest.importorskip("torch")
     without = byte_level("<s>a", "a a", added=[toys.added_token("<s>", special=True)])
-    for made, bos in ((without, None), (_with_bos(without), 0)):
+    for made, bos in ((without, None), (with_bos(without), 0)):
         assert made.tok.bos_id == bos
         recorder = Recorder(made.tok.vocab_size)
         scorer = ct.Scorer(recorder.teacher, pair_of(made, made.tok.first_merges(0)))

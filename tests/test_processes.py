@@ -94,22 +94,45 @@ def test_threads_that_share_a_pair_agree() -> None:
     assert found[0] and all(other == found[0] for other in found)
 
 
-def test_ctrl_c_ends_a_stream_of_scores() -> None:
+STREAMS = {
+    "subset": ("tok.first_merges(150)", {}, "iter_scores(texts)"),
+    "general": ("reversed_merges(tok)", {"tolerance": 0.01, "max_rows": 8}, "iter_scores(texts)"),
+    "general, distributions": (
+        "reversed_merges(tok)",
+        {"tolerance": 0.01, "max_rows": 8},
+        "iter_distributions(texts, top_k=4)",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_ctrl_c_ends_a_stream(stream: str) -> None:
     pytest.importorskip("transformers")
+    student, options, call = STREAMS[stream]
     # A child of a background job begins with SIGINT ignored, and Python leaves that as it is.
-    script = """
-        import itertools, signal
+    script = f"""
+        import itertools, json, signal
         signal.signal(signal.SIGINT, signal.default_int_handler)
         import crosstok as ct
+
+        def reversed_merges(tok):
+            file = json.loads(tok.to_json())
+            file["model"]["merges"].reverse()
+            return ct.Tokenizer.from_json(json.dumps(file))
+
         tok = ct.Tokenizer.from_pretrained(DEMO)
-        scorer = ct.Scorer(ct.HFTeacher(DEMO, device="cpu"), ct.Pair(tok, tok.first_merges(150)))
-        for score in scorer.iter_scores(itertools.cycle(["Return a copy of the string.", "x = 1"])):
-            print("scored", flush=True)
+        student = {student}
+        pair = ct.Pair(tok, student, tok.eos_ids, student.special_ids[:1].tolist())
+        assert pair.regime == {stream.partition(",")[0]!r}
+        scorer = ct.Scorer(ct.HFTeacher(DEMO, device="cpu"), pair, **{options})
+        texts = itertools.cycle(["Return a copy of the string.", "x = 1"])
+        for found in scorer.{call}:
+            print("found", flush=True)
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(python(script), stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            assert process.stdout is not None and process.stdout.readline() == "scored\n"
+            assert process.stdout is not None and process.stdout.readline() == "found\n"
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=SECONDS)
         finally:

@@ -22,8 +22,8 @@ import crosstok as ct
 import torch
 from commands import CHAT, DEMO, assert_one_line, cached_teacher, run, write
 from crosstok.results import Distributions, NextToken
-from crosstok.verify import Spread, Verification, draw, total_variation, verify
-from crosstok.verify import _compare as compare
+from crosstok.verify import Spread, Verification, draw, verify
+from crosstok.verify.comparison import compare, total_variation
 from general_checks import failures, truths
 from general_pairs import MODES, Sample, draw_sample
 from oracle import toys
@@ -106,7 +106,7 @@ def test_total_variation_is_as_certain_as_said(drawn: list[Sample]) -> None:
         assert truth[0] == pytest.approx(total_variation(p, exact.logprobs.exp().numpy()), abs=1e-12)
         for options in ({}, {"tolerance": 0.3}, {"tolerance": 0.0, "max_rows": 2}):
             following = sample.scorer("renormalize", **options).next_token((), prompt=sample.prompt)
-            tv, within, _, width, low, high = compare(given, 0, following, label)
+            tv, within, _, width, low, high, _ = compare(given, 0, following, label)
             assert abs(tv - truth[0]) <= within + 1e-9, str(sample)
             assert 0 <= within <= 1 and low <= high
             assert width == pytest.approx(float((following.upper.exp() - following.lower.exp()).max()))

@@ -56,8 +56,8 @@ class Scorer:
     student's vocab_size), timings.
 
     Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
-    that is not one of these, and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would
-    be asked for rows without end).
+    that is not one of these, for a tolerance with another method than "auto" (they read what they read), and for
+    tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be asked for rows without end).
     """
 
     def __init__(
@@ -73,14 +73,7 @@ class Scorer:
         num_threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if canonical not in ("renormalize", "mask"):
-            raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be positive and finite, not {temperature}")
-        if tolerance is not None and not 0 <= tolerance <= 1:
-            raise ValueError(f"tolerance is a share of mass, not {tolerance}")
-        if max_rows is not None and max_rows < 0:
-            raise ValueError(f"max_rows must not be negative: {max_rows}")
+        _check_options(canonical, method, tolerance, max_rows, temperature)
         self.teacher, self.pair = teacher, pair
         self.width = max(pair.student.vocab_size, width or 0)
         self.timings = Timings()
@@ -332,6 +325,22 @@ class Scorer:
         logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
         none = np.zeros(len(ids) + 1, dtype=np.int64)
         return Distributions(ids, logprobs, torch.from_numpy(none).float(), none)
+
+
+def _check_options(
+    canonical: str, method: str, tolerance: float | None, max_rows: int | None, temperature: float
+) -> None:
+    """Raise ValueError for what makes no sense whatever teacher and pair are."""
+    if canonical not in ("renormalize", "mask"):
+        raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, not {temperature}")
+    if tolerance is not None and not 0 <= tolerance <= 1:
+        raise ValueError(f"tolerance is a share of mass, not {tolerance}")
+    if tolerance is not None and method != "auto":
+        raise ValueError(f"method {method!r} reads no further rows: leave out tolerance")
+    if max_rows is not None and max_rows < 0:
+        raise ValueError(f"max_rows must not be negative: {max_rows}")
 
 
 def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:

@@ -31,6 +31,17 @@ class Canonical(str, Enum):
     mask = "mask"
 
 
+class Way(str, Enum):
+    """What computes the numbers: see `crosstok.methods`."""
+
+    auto = "auto"
+    unbiased = "unbiased"
+    beam = "beam"
+    strict_1to1 = "strict_1to1"
+    bpm = "bpm"
+    recursion = "recursion"
+
+
 class Dtype(str, Enum):
     """Number formats of the teacher's weights; auto: the checkpoint's own."""
 
@@ -211,6 +222,7 @@ def verify(
     dtype: Kind = Dtype.float32,
     device: Device = None,
     canonical: Mode = Canonical.renormalize,
+    method: Annotated[Way, typer.Option(help="The method in use.")] = Way.auto,
     tolerance: Tolerance = None,
     max_rows: MaxRows = None,
     temperature: Annotated[float, typer.Option(help="Divides the teacher's logits.")] = 1.0,
@@ -244,6 +256,7 @@ def verify(
             dtype=dtype.value,
             device=device,
             canonical=canonical.value,
+            method=method.value,
             tolerance=tolerance,
             max_rows=max_rows,
             temperature=temperature,

@@ -7,7 +7,6 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as xml
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from crosstok.cli.records import InputError, Row, prompt_ids
 from crosstok.cli.settings import check_writable
 from crosstok.cli.source import Place, Source, check_row, input_error
 from crosstok.cli.table import STATUS
+from crosstok.cli.verify_plot import plot
 from crosstok.errors import CrosstokError, TeacherError, TextError
-from crosstok.show.palette import BINS
 from crosstok.verify import Verification, draw, verify
 
 if TYPE_CHECKING:
@@ -30,18 +29,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     import crosstok as ct
-    from crosstok.ragged import FloatArray, IntArray
+    from crosstok.pair import BoolArray
+    from crosstok.ragged import IntArray
 
     Report = Callable[[str, int, int], None]
 
 # Options that go to `crosstok.verify.verify` as they are.
-OPTIONS: tuple[str, ...] = ("canonical", "tolerance", "max_rows", "temperature", "positions", "seed")
-OPTIONS += ("reference_tolerance", "reference_max_rows")
+OPTIONS: tuple[str, ...] = ("canonical", "method", "tolerance", "max_rows", "temperature")
+OPTIONS += ("positions", "seed", "reference_tolerance", "reference_max_rows")
 # Attributes of a `Verification`, and of its `Rows`, that JSON has of every position.
 LABELS: tuple[str, ...] = ("position", "student_ids", "status", "logprobs", "lower", "upper", "rows_used")
 LABELS += ("reference_logprobs", "reference_lower", "reference_upper", "reference_rows")
 LABELS += ("label_error", "log_error", "bounds_held", "closed")
-ROWS = ("tv", "tv_within", "undecided", "width", "label_lower", "label_upper")
+ROWS = ("tv", "tv_within", "undecided", "width", "label_lower", "label_upper", "certified_tv")
 # Exit status where a bound did not hold.
 BROKEN = 1
 # How many positions a line of the table names.
@@ -61,6 +61,7 @@ class Check:
     dtype: str = "float32"
     device: str | None = None
     canonical: str = "renormalize"
+    method: str = "auto"
     tolerance: float | None = None
     max_rows: int | None = None
     temperature: float = 1.0
@@ -76,6 +77,8 @@ class Check:
         """Raise CrosstokError for options that do not go together, and for outputs that cannot be written."""
         if self.max_rows is not None and self.tolerance is None:
             raise CrosstokError("--max-rows needs --tolerance, which says when fewer rows are enough")
+        if self.method != "auto" and self.tolerance is not None:
+            raise CrosstokError(f"--tolerance is for --method auto, not for {self.method}")
         if not 0 < self.temperature < math.inf:
             raise CrosstokError(f"--temperature {self.temperature}: must be positive and finite")
         seen = {self.input.resolve()}
@@ -193,14 +196,14 @@ def count_table(checked: Checked) -> Table:
     table.add_row("positions", str(total))
     for status in np.unique(found.status).tolist():
         table.add_row(f"  {STATUS[status]}", str(int((found.status == status).sum())))
-    table.add_row("bounds held", f"{int(found.bounds_held.sum())} of {total}")
+    _add_held(table, "bounds held", found.bounds_held, found.bounded)
     _add_list(table, "  not", checked, np.flatnonzero(~found.bounds_held), "bold red")
     table.add_row("reference closed", f"{int(found.closed.sum())} of {total}")
     _add_list(table, "  not", checked, np.flatnonzero(~found.closed))
     table.add_row("distributions compared", f"{len(rows.at)} of {rows.drawn}")
     if rows.problem is not None:
         table.add_row("  not", Text(rows.problem))
-    table.add_row("their bounds held", f"{int(found.rows_held.sum())} of {len(rows.at)}")
+    _add_held(table, "their bounds held", found.rows_held, np.full(len(rows.at), found.certified))
     _add_list(table, "  not", checked, rows.at[~found.rows_held], "bold red")
     table.add_row("their reference closed", f"{int(found.rows_closed.sum())} of {len(rows.at)}")
     _add_list(table, "  not", checked, rows.at[~found.rows_closed])
@@ -212,7 +215,7 @@ def count_table(checked: Checked) -> Table:
 def effort_table(checked: Checked) -> Table:
     """Return options, rows and seconds of both."""
     found, options = checked.found, checked.options
-    table, seconds = _table("", "method", "reference"), found.seconds
+    table, seconds = _table("", options.method, "reference"), found.seconds
     none = options.tolerance is None
     table.add_row("tolerance", "none" if none else str(options.tolerance), str(found.reference_tolerance))
     limit = "no limit" if options.max_rows is None else str(options.max_rows)
@@ -226,6 +229,12 @@ def effort_table(checked: Checked) -> Table:
     table.add_row("seconds for labels", f"{seconds.labels:.2f}", f"{seconds.reference_labels:.2f}")
     table.add_row("seconds for distributions", f"{seconds.rows:.2f}", f"{seconds.reference_rows:.2f}")
     return table
+
+
+def _add_held(table: Table, name: str, held: BoolArray, bounded: BoolArray) -> None:
+    """How many bounds held, of those that say anything."""
+    count = f"{int(held[bounded].sum())} of {int(bounded.sum())}"
+    table.add_row(name, count if bounded.any() or not len(held) else "there are none")
 
 
 def _add_list(table: Table, name: str, checked: Checked, places: IntArray, style: str = "") -> None:
@@ -254,9 +263,11 @@ def as_json(checked: Checked) -> dict[str, Any]:
         "regime": checked.pair.regime,
         "texts": found.texts,
         "positions": len(found.text),
+        "bounded": int(found.bounded.sum()),
         "bounds_held": int(found.bounds_held.sum()),
         "reference_closed": int(found.closed.sum()),
         "distributions": len(rows.at),
+        "distributions_certified": found.certified,
         "distributions_drawn": rows.drawn,
         "distributions_problem": rows.problem,
         "distributions_held": int(found.rows_held.sum()),
@@ -295,106 +306,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CrosstokError(f"{path}: {error.strerror}") from error
-
-
-# The plot, in pixels: its size, and the box of its axes.
-WIDTH, HEIGHT = 720, 440
-LEFT, RIGHT, TOP, BOTTOM = 66, 700, 62, 384
-# Errors below 10 to this are drawn at the left edge.
-LEAST = -12
-# Grounds, ink and grid of both kinds of pages, as `show` has them.
-PAGES = (("light", "#ffffff", "#1c1a24", "#dedbe3"), ("dark", "#15141a", "#eceaf2", "#3a3745"))
-# Two shades that lightness tells apart, and a dash for those who see neither.
-CURVES = (("tv", BINS[-2], ""), ("label", BINS[4], "7 4"))
-
-
-def plot(found: Verification) -> str:
-    """Return an SVG image: which share of the positions has an error of at most x, for two kinds of errors."""
-    errors = {"tv": found.rows.tv, "label": found.label_error}
-    low, high = _decades(np.concatenate([*errors.values(), [found.reference_tolerance]]))
-    root = xml.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
-    xml.SubElement(root, "title").text = "Errors of the method against the reference"
-    xml.SubElement(root, "style").text = _style()
-    xml.SubElement(root, "rect", {"class": "page", "width": str(WIDTH), "height": str(HEIGHT)})
-    _axes(root, low, high)
-    if found.reference_tolerance > 0:
-        x = _across(found.reference_tolerance, low, high)
-        _line(root, "mark", x, TOP, x, BOTTOM)
-        _text(root, x, TOP - 6, "reference tolerance", "end" if 2 * x > LEFT + RIGHT else "start")
-    names = {"tv": f"total variation ({len(errors['tv'])})", "label": f"label error ({len(errors['label'])})"}
-    for place, (key, _, _) in enumerate(CURVES):
-        if len(errors[key]):
-            xml.SubElement(root, "path", {"class": f"curve {key}", "d": _steps(errors[key], low, high)})
-        x0, y = LEFT + 210 * place, 24
-        xml.SubElement(root, "path", {"class": f"curve {key}", "d": f"M{x0} {y - 4}h30"})
-        _text(root, x0 + 38, y, names[key] if len(errors[key]) else f"{names[key]}: none", "start")
-    return xml.tostring(root, encoding="unicode") + "\n"
-
-
-def _decades(errors: FloatArray) -> tuple[int, int]:
-    """Powers of ten between which the errors that can be drawn lie."""
-    drawn = errors[errors >= 10.0**LEAST]
-    if not len(drawn):
-        return LEAST, 0
-    low, high = math.floor(math.log10(drawn.min())), math.ceil(math.log10(drawn.max()))
-    return low, max(high, low + 1)
-
-
-def _across(error: float, low: int, high: int) -> float:
-    """Where an error is drawn; below the axis at its left end."""
-    share = (math.log10(error) - low) / (high - low) if error > 0 else 0.0
-    return LEFT + (RIGHT - LEFT) * min(1.0, max(0.0, share))
-
-
-def _down(share: float) -> float:
-    return BOTTOM - (BOTTOM - TOP) * share
-
-
-def _steps(errors: FloatArray, low: int, high: int) -> str:
-    """The empirical distribution function as a path: steps, one for each tenth of a pixel at most."""
-    across = np.array([round(_across(error, low, high), 1) for error in np.sort(errors).tolist()])
-    at, count = np.unique(across, return_counts=True)
-    shares = np.cumsum(count) / len(errors)
-    steps = [f"H{x:.1f}V{_down(share):.1f}" for x, share in zip(at, shares, strict=True)]
-    return f"M{LEFT} {BOTTOM}{''.join(steps)}H{RIGHT}"
-
-
-def _axes(root: xml.Element, low: int, high: int) -> None:
-    """Grid, ticks and labels."""
-    for power in range(low, high + 1, 1 if high - low <= 8 else 2):
-        x = _across(10.0**power, low, high)
-        _line(root, "grid", x, TOP, x, BOTTOM)
-        _text(root, x, BOTTOM + 18, f"1e{power}" if power else "1", "middle")
-    for quarter in range(5):
-        y = _down(quarter / 4)
-        _line(root, "grid", LEFT, y, RIGHT, y)
-        _text(root, LEFT - 8, y + 4, f"{25 * quarter} %", "end")
-    middle = (LEFT + RIGHT) / 2
-    _text(root, middle, HEIGHT - 14, "error, as a probability (smaller ones are at the left end)", "middle")
-    side = _text(root, 0, 0, "share of positions with at most this error", "middle")
-    side.set("transform", f"translate(16 {(TOP + BOTTOM) / 2:.0f}) rotate(-90)")
-
-
-def _line(root: xml.Element, kind: str, x1: float, y1: float, x2: float, y2: float) -> None:
-    ends = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
-    xml.SubElement(root, "line", {"class": kind, **ends})
-
-
-def _text(root: xml.Element, x: float, y: float, words: str, anchor: str) -> xml.Element:
-    element = xml.SubElement(root, "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor})
-    element.text = words
-    return element
-
-
-def _style() -> str:
-    """Colours on light and on dark pages."""
-    light, dark = [
-        f".page{{fill:{page}}}text{{fill:{ink}}}.grid{{stroke:{grid}}}.mark{{stroke:{ink}}}"
-        + "".join(f".{key}{{stroke:{getattr(bin, mode).ground}}}" for key, bin, _ in CURVES)
-        for mode, page, ink, grid in PAGES
-    ]
-    dashes = "".join(f".{key}{{stroke-dasharray:{dash}}}" for key, _, dash in CURVES if dash)
-    return (
-        "text{font:13px system-ui,'DejaVu Sans',sans-serif}.curve{fill:none;stroke-width:2.5}"
-        f".mark{{stroke-dasharray:2 3}}{dashes}{light}@media(prefers-color-scheme:dark){{{dark}}}"
-    )

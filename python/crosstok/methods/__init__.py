@@ -22,7 +22,7 @@ from crosstok.reading import Reading
 from crosstok.requests import Request
 from crosstok.results import Distributions, Score
 
-__all__ = ["METHODS", "Method", "open"]
+__all__ = ["CERTIFIED", "METHODS", "Method", "open"]
 
 
 class Method(Protocol):
@@ -42,6 +42,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "recursion": MergeRecursion,
     "unbiased": Unbiased,
 }
+# Whose `Distributions.undecided_mass` bounds how far off they are; that of others is what they give to no token.
+CERTIFIED = ("auto", "unbiased")
 
 
 def open(name: str, reading: Reading, pair: Pair, width: int, **options: Any) -> Method:
