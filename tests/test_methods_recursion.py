@@ -18,7 +18,7 @@ from oracle.scores import random_teacher
 pytest.importorskip("torch")
 
 import crosstok as ct
-from crosstok.merges import check_symbols
+from crosstok.recursion.merges import check_symbols
 from crosstok.requests import Request
 
 

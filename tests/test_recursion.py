@@ -24,8 +24,8 @@ from oracle.scores import BrutePair, BruteScorer, Floats, TeacherFn, random_teac
 pytest.importorskip("torch")
 
 import crosstok as ct
-from crosstok.merges import END, check_symbols, student_merges, undo
 from crosstok.recursion import BUDGET, recursion, recursions
+from crosstok.recursion.merges import END, check_symbols, student_merges, undo
 
 WHOLE = toys.byte_level(False)
 TOLERANCE = 1e-9

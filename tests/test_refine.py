@@ -17,11 +17,11 @@ from worlds import FakePlan, Path, Truth, World
 
 pytest.importorskip("torch")
 
-from crosstok.prefixes import Prefixes
+from crosstok.masses.prefixes import Prefixes
 from crosstok.reading import Reading
-from crosstok.refine import Goal
 from crosstok.results import Score, Status, Timings
-from crosstok.scores import score_of
+from crosstok.scores.labels import score_of
+from crosstok.scores.refine import Goal
 from crosstok.teacher.session import PathSession
 
 MODES = ("renormalize", "mask")

@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from crosstok.errors import TeacherError
-from crosstok.masses import Aggregator, Block, Masses, Workspace
-from crosstok.nodes import Nodes
+from crosstok.masses.aggregator import Aggregator, Block, Masses, Workspace
+from crosstok.masses.nodes import Nodes
+from crosstok.masses.prefixes import Prefixes, gather, tightened
+from crosstok.masses.undecided import HEAVY, ROW_FLOOR, Known, Undecided, UndecidedTap
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes, gather, tightened
 from crosstok.ragged import IntArray
-from crosstok.refine import Further, Goal, refine
 from crosstok.results import Timings
+from crosstok.scores.refine import Further, Goal, refine
 from crosstok.teacher.protocol import RowBlock, Teacher, TokenTree, rows_per_block, stream_rows
 from crosstok.teacher.session import Session, open_session
-from crosstok.undecided import HEAVY, ROW_FLOOR, Known, Undecided, UndecidedTap
 
 if TYPE_CHECKING:
     from crosstok.pair import Extension

@@ -10,20 +10,20 @@ from weakref import ref
 import numpy as np
 import torch
 
-from crosstok import distributions as dense
-from crosstok.cut import SPARE, cut, cut_estimate, labels_of
+from crosstok.distributions import exact as dense
+from crosstok.distributions.cut import SPARE, cut, cut_estimate, labels_of
+from crosstok.distributions.expansion import Search
+from crosstok.distributions.general import estimates
+from crosstok.distributions.next_token import next_token
 from crosstok.errors import TeacherError, TextError
-from crosstok.expansion import Search
-from crosstok.general import estimates
-from crosstok.next_token import next_token
+from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.pair import Pair, Plan
-from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import IntArray
 from crosstok.reading import Reading
-from crosstok.refine import Goal
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
 from crosstok.results import Distributions, NextToken, Score, Source, Timings
-from crosstok.scores import score_of
+from crosstok.scores.labels import score_of
+from crosstok.scores.refine import Goal
 from crosstok.targets import Labels, SparseTargets
 from crosstok.teacher.protocol import Teacher
 from crosstok.teacher.table import TableTeacher

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.entries import Entries
 from crosstok.errors import TargetsError
-from crosstok.masses import log_sum
+from crosstok.masses.aggregator import log_sum
+from crosstok.masses.entries import Entries
 from crosstok.ragged import IntArray
 from crosstok.results import Status
 

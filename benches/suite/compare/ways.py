@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import crosstok as ct
-from crosstok.expansion import ORDERS
+from crosstok.distributions.expansion import ORDERS
 
 # What `--only` takes, in the order in which figures come.
 PARTS = ("closing", "tolerances", "orders", "unbiased", "beam", "bpm", "strict_1to1")

@@ -16,18 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosstok.masses import Masses, log_sum
+from crosstok.masses.aggregator import Masses, log_sum
+from crosstok.masses.nodes import GIVEN_UP, LIKELY, Nodes
+from crosstok.masses.prefixes import Prefixes, gather
+from crosstok.masses.undecided import Undecided, UndecidedTap
 from crosstok.methods.unbounded import refuse_distributions, score_without_bounds
-from crosstok.nodes import GIVEN_UP, LIKELY, Nodes
 from crosstok.pair import Pair, Plan
-from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.reading import Growth, Reading, trees_of
 from crosstok.requests import Request
 from crosstok.results import Distributions, Score
-from crosstok.scores import conditionals, score_of
+from crosstok.scores.labels import conditionals, score_of
 from crosstok.teacher.session import open_session
-from crosstok.undecided import Undecided, UndecidedTap
 
 
 @dataclass(frozen=True, eq=False)

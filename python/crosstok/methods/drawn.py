@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from crosstok.closing import LOST, NO_TOKEN, SIDE, ClosingCollector, Heavy, Leaves
-from crosstok.masses import expand
+from crosstok.distributions.closing import LOST, NO_TOKEN, SIDE, ClosingCollector, Heavy, Leaves
+from crosstok.masses.aggregator import expand
+from crosstok.masses.nodes import OUT, UNLIKELY
+from crosstok.masses.prefixes import Prefixes
 from crosstok.methods.sampling import LightTokens, RangeTokens
-from crosstok.nodes import OUT, UNLIKELY
 from crosstok.pair import BoolArray, Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
 # The label of a place that depends on which token is sampled there.

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crosstok.masses import Aggregator, Block
+from crosstok.masses.aggregator import Aggregator, Block
+from crosstok.masses.prefixes import Prefixes
 from crosstok.methods.trunk import Trunk
 from crosstok.methods.vocabulary import Moves
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import IntArray
 from crosstok.results import Distributions
 

@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from crosstok.masses.prefixes import Prefixes
 from crosstok.methods.moved_rows import Filler, MovedRows
 from crosstok.methods.trunk import Line, Trunk, Trunks
 from crosstok.methods.unbounded import refuse_sparse
 from crosstok.methods.vocabulary import Moves, Vocabulary
 from crosstok.pair import Pair
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray
 from crosstok.reading import Reading
 from crosstok.requests import Request

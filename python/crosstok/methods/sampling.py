@@ -8,9 +8,9 @@ from hashlib import blake2b
 import numpy as np
 import torch
 
-from crosstok.closing import ClosingCollector
-from crosstok.masses import Aggregator, Block, expand
-from crosstok.nodes import OUT, Nodes
+from crosstok.distributions.closing import ClosingCollector
+from crosstok.masses.aggregator import Aggregator, Block, expand
+from crosstok.masses.nodes import OUT, Nodes
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.requests import Request

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.methods.unbounded import score_without_bounds
 from crosstok.pair import BoolArray, Pair, Plan
-from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.reading import Reading, Tap
 from crosstok.requests import Request

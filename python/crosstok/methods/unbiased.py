@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from crosstok import distributions as dense
-from crosstok.closing import NO_TOKEN, ROW_SHARE, ClosingCollector, Leaves, look_up
 from crosstok.correction import Correction
-from crosstok.estimates import Estimate, estimates_of
-from crosstok.general import known_leaves
+from crosstok.distributions import exact as dense
+from crosstok.distributions.closing import NO_TOKEN, ROW_SHARE, ClosingCollector, Leaves, look_up
+from crosstok.distributions.estimates import Estimate, estimates_of
+from crosstok.distributions.general import known_leaves
+from crosstok.masses.nodes import Nodes
+from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.methods.drawn import Drawn, draw, drawable
 from crosstok.methods.sampling import ENDED, LightTokens, NextTokens, RangeTokens, stream_of, uniforms
 from crosstok.methods.unbounded import refuse_sparse
-from crosstok.nodes import Nodes
 from crosstok.pair import BoolArray, Pair, Plan
-from crosstok.prefixes import Prefixes, gather
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.reading import Growth, Reading, Taps, trees_of
 from crosstok.requests import Request
 from crosstok.results import Distributions, Score
-from crosstok.scores import score_of
+from crosstok.scores.labels import score_of
 from crosstok.teacher.session import open_session
 
 

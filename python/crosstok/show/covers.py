@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.masses import Aggregator, Block, expand, log_sum
-from crosstok.nodes import IN, OUT
+from crosstok.masses.aggregator import Aggregator, Block, expand, log_sum
+from crosstok.masses.nodes import IN, OUT
+from crosstok.masses.prefixes import Prefixes
+from crosstok.masses.undecided import ROW_FLOOR
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.undecided import ROW_FLOOR
 
-# Beside the kinds that a range may have (`crosstok.nodes`): a node, and all that follows it but what is listed apart.
+# Beside the kinds that a range may have (`crosstok.masses.nodes`): a node, and all that follows it but what is listed
+# apart.
 PARTLY = 4
 
 

@@ -10,11 +10,11 @@ from itertools import accumulate
 import numpy as np
 
 from crosstok.errors import TeacherError, TextError
-from crosstok.nodes import IN, LIKELY, UNLIKELY
+from crosstok.masses.nodes import IN, LIKELY, UNLIKELY
 from crosstok.pair import Pair, Plan
 from crosstok.reading import Reading
 from crosstok.results import Score, Status
-from crosstok.scores import score_of
+from crosstok.scores.labels import score_of
 from crosstok.show.covers import PARTLY, CoverTap, Largest
 from crosstok.show.explanation import Cover, Explanation, Kind, Position, Token
 from crosstok.tokenizer import Tokenizer, to_text

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from crosstok.closing import LOST, NO_TOKEN, ROW_SHARE, Heavy, Leaves, look_up
-from crosstok.estimates import accounts
+from crosstok.distributions.closing import LOST, NO_TOKEN, ROW_SHARE, Heavy, Leaves, look_up
+from crosstok.distributions.estimates import accounts
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.refine import LOSSLESS
+from crosstok.scores.refine import LOSSLESS
 
 ORDERS = ("mass", "longer", "flips")
 # Rows that a position may ask for in one round, and how much lighter than its first choice they may be.

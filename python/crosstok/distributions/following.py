@@ -16,17 +16,17 @@ import torch
 
 from crosstok import _core
 from crosstok.errors import TeacherError, ZeroProbabilityError
-from crosstok.frontier import ROUND, ROUND_SHARE
-from crosstok.masses import Aggregator, Block, expand, log_sum, shares
-from crosstok.nodes import Nodes
+from crosstok.masses.aggregator import Aggregator, Block, expand, log_sum, shares
+from crosstok.masses.nodes import Nodes
+from crosstok.masses.prefixes import gather
+from crosstok.masses.undecided import log_masses
 from crosstok.pair import BoolArray, Pair, Plan
-from crosstok.prefixes import gather
 from crosstok.ragged import FloatArray, IntArray, Ragged
 from crosstok.reading import Reading, trees_of
-from crosstok.refine import LOSSLESS, Goal
 from crosstok.results import NextToken
+from crosstok.scores.frontier import ROUND, ROUND_SHARE
+from crosstok.scores.refine import LOSSLESS, Goal
 from crosstok.teacher.session import Session, open_session
-from crosstok.undecided import log_masses
 
 # What `Plan.following` says of a text ended at a node.
 _AT_END = -2

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.masses import Aggregator, Block, expand, log_sum
-from crosstok.nodes import GIVEN_UP, LIKELY, UNLIKELY, Nodes
+from crosstok.masses.aggregator import Aggregator, Block, expand, log_sum
+from crosstok.masses.nodes import GIVEN_UP, LIKELY, UNLIKELY, Nodes
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 

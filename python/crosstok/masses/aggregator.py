@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from crosstok.errors import TeacherError
-from crosstok.nodes import Nodes
+from crosstok.masses.nodes import Nodes
 from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crosstok import distributions as dense
+from crosstok.distributions import exact as dense
+from crosstok.distributions.following import bounded
 from crosstok.errors import TeacherError, ZeroProbabilityError
-from crosstok.following import bounded
+from crosstok.masses.prefixes import gather
 from crosstok.pair import Pair
-from crosstok.prefixes import gather
 from crosstok.ragged import IntArray, Ragged, ids_array
 from crosstok.reading import Reading
-from crosstok.refine import Goal
 from crosstok.results import NextToken
+from crosstok.scores.refine import Goal
 
 
 def next_token(

@@ -14,14 +14,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crosstok.frontier import Entry, Frontier, Slot, Sums, Trust
-from crosstok.masses import Masses, log_sum, shares
-from crosstok.nodes import GIVEN_UP, Nodes
+from crosstok.masses.aggregator import Masses, log_sum, shares
+from crosstok.masses.nodes import GIVEN_UP, Nodes
+from crosstok.masses.prefixes import THIN, Prefixes, tightened
+from crosstok.masses.undecided import HEAVY, Known, Undecided
 from crosstok.pair import Plan
-from crosstok.prefixes import THIN, Prefixes, tightened
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.scores import conditionals
-from crosstok.undecided import HEAVY, Known, Undecided
+from crosstok.scores.frontier import Entry, Frontier, Slot, Sums, Trust
+from crosstok.scores.labels import conditionals
 
 # With tolerance 0 a position is done when no more of it is undecided.
 LOSSLESS = 1e-12

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from crosstok.masses.prefixes import Prefixes
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray
 from crosstok.results import Score, Source, Status
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crosstok.entries import Entries
-from crosstok.masses import FAINT, Aggregator, Block, expand
+from crosstok.masses.aggregator import FAINT, Aggregator, Block, expand
+from crosstok.masses.entries import Entries
+from crosstok.masses.prefixes import Prefixes
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
 

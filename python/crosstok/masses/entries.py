@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosstok.masses import log_sum
+from crosstok.masses.aggregator import log_sum
 from crosstok.ragged import FloatArray, IntArray
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from crosstok.closing import LOST, NO_TOKEN, ClosingCollector, Leaves
-from crosstok.entries import Entries
-from crosstok.memory import large
+from crosstok.distributions.closing import LOST, NO_TOKEN, ClosingCollector, Leaves
+from crosstok.masses.entries import Entries
+from crosstok.masses.memory import large
+from crosstok.masses.prefixes import Prefixes
 from crosstok.pair import BoolArray, Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
 
 # How far sums of masses may be from what they should be.

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosstok.entries import Entries
-from crosstok.estimates import Estimate
+from crosstok.distributions.estimates import Estimate
+from crosstok.masses.entries import Entries
 from crosstok.pair import Pair
 from crosstok.ragged import IntArray
 from crosstok.results import Score, Status

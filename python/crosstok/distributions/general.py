@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from crosstok.closing import ROW_SHARE, ClosingCollector, Heavy, HeavyTap, Leaves
-from crosstok.estimates import Estimate, estimates_of
-from crosstok.expansion import Expansion, Positions, Rows, Search, expand_known
-from crosstok.masses import Masses
-from crosstok.nodes import Nodes
+from crosstok.distributions.closing import ROW_SHARE, ClosingCollector, Heavy, HeavyTap, Leaves
+from crosstok.distributions.estimates import Estimate, estimates_of
+from crosstok.distributions.expansion import Expansion, Positions, Rows, Search, expand_known
+from crosstok.masses.aggregator import Masses
+from crosstok.masses.nodes import Nodes
+from crosstok.masses.prefixes import Prefixes
 from crosstok.pair import Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import IntArray
 from crosstok.reading import Growth, Reading, trees_of
 from crosstok.teacher.session import open_session

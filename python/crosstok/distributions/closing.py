@@ -13,12 +13,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from crosstok.light import Light
-from crosstok.masses import Aggregator, Block, expand, shares
+from crosstok.distributions.light import Light
+from crosstok.masses.aggregator import Aggregator, Block, expand, shares
+from crosstok.masses.prefixes import Prefixes
+from crosstok.masses.undecided import log_masses
 from crosstok.pair import BoolArray, Plan
-from crosstok.prefixes import Prefixes
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.undecided import log_masses
 
 # Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it, no
 # more than this. (With 1e-5 of a row look-ups take twice as long: SmolLM2 -> Gemma 3, 1.3 of the 5 s of 627 positions,

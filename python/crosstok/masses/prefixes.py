@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crosstok.errors import TeacherError
-from crosstok.masses import Masses, log_sum, shares
-from crosstok.nodes import IN, LIKELY, OUT, UNLIKELY
+from crosstok.masses.aggregator import Masses, log_sum, shares
+from crosstok.masses.nodes import IN, LIKELY, OUT, UNLIKELY
+from crosstok.masses.undecided import Known
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
-from crosstok.undecided import Known
 
 # A node with less canonical mass cannot be trusted (docs/mathematics.md, 7), and a position of which more than
 # this share comes through such nodes depends on them.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosstok.nodes import LIKELY
-from crosstok.undecided import Undecided
+from crosstok.masses.nodes import LIKELY
+from crosstok.masses.undecided import Undecided
 
 # Entries that a round takes from a frontier: no more than this, none lighter than this share of the heaviest.
 ROUND = 8

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crosstok.masses import Block, expand
-from crosstok.memory import large
-from crosstok.nodes import OUT, UNLIKELY
+from crosstok.masses.aggregator import Block, expand
+from crosstok.masses.memory import large
+from crosstok.masses.nodes import OUT, UNLIKELY
 from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
 

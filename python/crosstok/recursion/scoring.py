@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crosstok.errors import PlanError, TeacherError
-from crosstok.merges import END, Ids, Term, check_start, check_symbols, student_merges, undo
 from crosstok.pair import Pair
 from crosstok.ragged import FloatArray, IntArray, ids_array
+from crosstok.recursion.merges import END, Ids, Term, check_start, check_symbols, student_merges, undo
 from crosstok.requests import Request
 from crosstok.teacher.protocol import Teacher, check_rows
 from crosstok.tokenizer import Tokenizer
