@@ -192,6 +192,24 @@ def test_a_score_shows_itself(student: Path) -> None:
     assert found.total == pytest.approx(score.total, abs=1e-3)
 
 
+def test_a_page_shows_the_tolerance_that_was_asked_for(tmp_path: Path, student: Path) -> None:
+    options = ("--teacher", DEMO, "--student", student, "--device", "cpu", "--text", TEXT)
+    wide, narrow = (tmp_path / name for name in ("wide.html", "narrow.html"))
+    assert run("show", *options, "--output", wide).exit_code == 0
+    assert run("show", *options, "--tolerance", 0.001, "--output", narrow).exit_code == 0
+    assert narrow.read_text() != wide.read_text()
+    assert_one_line(run("show", *options, "--max-rows", 3), "--max-rows", "--tolerance")
+    assert_one_line(run("show", *options, "--tolerance", 0), "--tolerance 0", "--max-rows")
+    pair = ct.Pair(ct.Tokenizer.from_pretrained(DEMO), ct.Tokenizer.from_pretrained(student))
+    scorer = ct.Scorer(cached_teacher(str(DEMO), "float32", "cpu", None), pair, tolerance=0.001)
+    (score,) = scorer.score([TEXT])
+    shown = score.show().explanation.positions
+    for i, position in enumerate(shown):
+        assert math.exp(position.upper) - math.exp(position.lower) <= 0.001 + 1e-6
+        assert position.lower == pytest.approx(score.lower[i], abs=1e-3)
+    assert "certified" in {position.status for position in shown}
+
+
 @pytest.mark.parametrize("kind", toys.KINDS)
 def test_covers_make_up_the_bounds(kind: str) -> None:
     for number in range(6):

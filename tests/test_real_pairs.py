@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import real
@@ -41,6 +42,19 @@ def test_a_few_texts_under_smollm2(smollm2: Path, tmp_path: Path) -> None:  # no
         compared = [row for row in rows if row["name"] == "oracle" and row["what"].startswith(f"{student}, ")]
         assert [row["positions"] for row in compared] == [4, 4]
         assert all(row["disjoint"] == 0 for row in compared)
+        check_widths([row for row in rows if row["name"] == "widths" and f"{student}, " in row["what"]])
+    assert sum(row.get("closed", 0) for row in rows if row["name"] == "oracle") >= 4
+
+
+def check_widths(rows: list[Any]) -> None:
+    """Bounds of (-inf, 0) hold always: most are to be close, and none further apart with further rows."""
+    shares = {row["what"]: row["value"] for row in rows if "width <=" in row["what"]}
+    before, after = (
+        [x for what, x in shares.items() if f", {when}: " in what] for when in ("before", "after")
+    )
+    assert len(before) == len(after) == 3
+    assert min(before) > 0.3 and min(after) > 0.5
+    assert all(one <= other for one, other in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("name", STUDENTS)

@@ -203,27 +203,63 @@ def test_a_position_behind_nodes_with_next_to_no_canonical_mass_is_unsupported()
     assert not found[0].any() and found[1].any()
 
 
-def test_a_teacher_that_refuses_longer_paths_leaves_bounds() -> None:
-    world, fn = World(0), teacher_of(0, 1.5)
+class Short(ct.TableTeacher):
+    """Its session reads what is planned, and after that nothing longer than ``most`` tokens, prompt included."""
 
-    def check(ids: Any, length: int, prompt: int) -> None:
-        if length > 4:
+    def __init__(self, fn: Any, most: float) -> None:
+        super().__init__(fn, 6)
+        self.most, self.longest = most, 0
+
+    def open_session(self, trees: Any) -> Any:
+        """As a model's."""
+        return PathSession(self, trees, self._check)
+
+    def _check(self, ids: Any, length: int, prompt: int) -> None:
+        if length > self.most:
             raise ct.TeacherError("too long")
+        self.longest = max(self.longest, length)
 
-    class Teacher(ct.TableTeacher):
-        """Its session reads what is planned, and nothing longer than four tokens after that."""
 
-        def open_session(self, trees: Any) -> Any:
-            """As a model's."""
-            return PathSession(self, trees, check)
+def read_short(worlds: list[World], fn: Any, most: float, goal: Goal) -> tuple[Prefixes, int]:
+    """What a teacher with a limit comes to, and the longest further path that it has read."""
+    plan: Any = FakePlan(worlds)
+    teacher = Short(fn, most)
+    reading = Reading(teacher, "renormalize", 1.0, 1, Timings())
+    prefixes = reading.prefixes(plan, [(9,)] * len(worlds), [True] * len(worlds), goal)
+    return prefixes, teacher.longest
 
-    plan: Any = FakePlan([world])
-    reading = Reading(Teacher(fn, 6), "renormalize", 1.0, 1, Timings())
-    prefixes = reading.prefixes(plan, [(9,)], [True], Goal(0.0, None))
-    expected, _ = Truth(world, fn, "renormalize").prefixes()
-    lower, upper = prefixes.lower[1:4], prefixes.upper[1:4]
-    assert (lower <= expected + 1e-12).all() and (expected <= upper + 1e-12).all()
-    assert (lower < upper - 1e-6).any() and prefixes.further.sum() > 0
+
+def test_a_teacher_that_refuses_longer_paths_leaves_bounds() -> None:
+    fits = partial_ = 0
+    for seed in range(8):
+        world, fn, goal = World(seed), teacher_of(seed, 1.5), Goal(0.0, None)
+        expected, _ = Truth(world, fn, "renormalize").prefixes()
+        free, longest = read_short([world], fn, math.inf, goal)
+        before: Any = np.inf
+        rows = 0
+        for most in range(2, longest + 1):
+            prefixes, _ = read_short([world], fn, most, goal)
+            lower, upper = prefixes.lower[1:4], prefixes.upper[1:4]
+            assert (lower <= expected + 1e-12).all() and (expected <= upper + 1e-12).all()
+            gap = np.exp(upper) - np.exp(lower)
+            assert (gap <= before + 1e-12).all() and prefixes.further.sum() >= rows
+            partial_ += int(most < longest and prefixes.further.sum() > rows > 0)
+            before, rows = gap, int(prefixes.further.sum())
+        fits += longest > 2
+        assert prefixes.further.tolist() == free.further.tolist()
+    assert fits > 4 and partial_ > 4
+
+
+def test_a_text_that_is_too_long_leaves_the_others_of_its_batch_alone() -> None:
+    """And of a position's own paths those that fit are read: what is heaviest may be what does not."""
+    worlds, fn, goal = [World(seed) for seed in range(6)], teacher_of(5, 1.5), Goal(0.0, 12)
+    together, _ = read_short(worlds, fn, 5, goal)
+    for t, world in enumerate(worlds):
+        alone, _ = read_short([world], fn, 5, goal)
+        part = slice(int(together.first[t]), int(together.first[t + 1]))
+        assert np.array_equal(together.lower[part], alone.lower)
+        assert np.array_equal(together.upper[part], alone.upper)
+        assert together.further[part].tolist() == alone.further.tolist()
 
 
 class Plain:
@@ -233,8 +269,7 @@ class Plain:
         self.vocab_size, self.rows = teacher.vocab_size, teacher.rows
 
 
-@pytest.fixture(scope="module")
-def demo(one_thread: None) -> tuple[Any, Any]:
+def demo_pair() -> tuple[Any, Any]:
     """The embedded model, and a student that lacks every third of its merges: the general regime."""
     folder = File(str(resources.files("crosstok.demo")))
     spec = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -252,6 +287,12 @@ def demo(one_thread: None) -> tuple[Any, Any]:
     }
     student = ct.Tokenizer.from_json(json.dumps(spec))
     return ct.HFTeacher(str(folder)), ct.Pair(tok, student, student_eos=tok.eos_ids)
+
+
+@pytest.fixture(scope="module")
+def demo(one_thread: None) -> tuple[Any, Any]:
+    """`demo_pair`."""
+    return demo_pair()
 
 
 def test_a_model_is_read_on_over_what_it_has_read(demo: tuple[Any, Any]) -> None:

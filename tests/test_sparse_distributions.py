@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import crosstok as ct
 import numpy as np
 import pytest
-from general_pairs import samples
+from general_checks import failures, truths
+from general_pairs import MODES, Sample, samples
 from oracle import toys
 
 torch = pytest.importorskip("torch")
+
+FLOAT32 = 1e-6
 
 
 @pytest.mark.parametrize("kind", toys.KINDS)
@@ -31,6 +36,40 @@ def test_sparse_rows_are_the_dense_ones(kind: str) -> None:
             if sparse.undecided_mass[i] == dense.undecided_mass[i] and len(ids):
                 found = np.exp(sparse.logp[sparse.ptr[i] : sparse.ptr[i + 1]])
                 assert np.allclose(found, (row / row.sum())[kept].numpy(), atol=1e-5)
+
+
+def lost(sample: Sample, mode: str, i: int) -> float:
+    """What share of P(s_1..s_i) no next token has."""
+    _, high = sample.truths[mode].probability(sample.ids[:i])
+    known = sample.truths[mode].next_tokens(sample.ids[:i])
+    return max(0.0, 1 - math.fsum(low for low, _ in known.values()) / high) if high else 0.0
+
+
+@pytest.mark.parametrize("kind", toys.KINDS)
+def test_label_bounds_against_brute_force(kind: str) -> None:
+    """They hold the truth, with a tolerance or without; at tolerance 0 they are the truth.
+
+    But for what is lost of the row, which might be the label's as far as the upper bound knows: what a leaf loses once
+    it was replaced is never certain (docs/mathematics.md, 12).
+    """
+
+    def check(sample: Sample) -> None:
+        for mode in MODES:
+            _, parts = truths(sample, mode)
+            for options in ({}, {"tolerance": 0.2, "max_rows": 3}, {"tolerance": 0.0}):
+                scorer = sample.scorer(mode, **options)
+                (sparse,) = scorer.distributions([sample.text], sample.prompts, top_k=3)
+                assert sparse.label_ids.tolist() == [*sample.ids, sample.student.eos]
+                bounds = np.exp(np.stack([sparse.label_lower, sparse.label_upper], axis=1).astype(float))
+                for i, (low, high) in enumerate(parts):
+                    what = (mode, options, i, bounds[i], (low, high))
+                    assert bounds[i, 0] <= high + FLOAT32, what
+                    assert bounds[i, 1] >= low - FLOAT32, what
+                    if options.get("tolerance") == 0.0:
+                        assert bounds[i, 0] >= low - FLOAT32, what
+                        assert bounds[i, 1] <= high + lost(sample, mode, i) + FLOAT32, what
+
+    assert not (wrong := failures(samples(kind)[:6], check)), wrong
 
 
 def test_top_k_must_be_positive() -> None:

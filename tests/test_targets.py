@@ -18,6 +18,7 @@ import oracle.losses as slow  # noqa: E402
 from crosstok import targets as module  # noqa: E402
 from crosstok.errors import TargetsError  # noqa: E402
 from crosstok.losses import IGNORED, collate, forward_kl, partial_kl  # noqa: E402
+from crosstok.results import Status  # noqa: E402
 from crosstok.targets import NO_LABEL, Labels, SparseTargets, keep_top  # noqa: E402
 from test_losses import dense_of, gradient, random, sparse_of, teacher_rows  # noqa: E402
 
@@ -103,6 +104,17 @@ def test_a_row_of_probability_zero_is_empty() -> None:
     assert targets.label_logp.tolist() == [0, -INF]
     assert targets.missing_mass.tolist() == [0, 1]
     assert len(cut(logprobs[1:], 3, [4]).ids) == 0
+
+
+def test_only_an_unsupported_row_may_be_empty_before_a_label() -> None:
+    """What precedes a label may be all that the teacher has something to say of, and the row undecided in full."""
+    logprobs = torch.full((1, 5), -INF)
+    labels = dataclasses.replace(labels_of(logprobs, [2]), logp=[-3.0], upper=[-3.0])
+    with pytest.raises(TargetsError, match="row 0: label 2, log-probability -3, is not among its entries"):
+        SparseTargets.from_dense(logprobs, 2, labels)
+    empty = SparseTargets.from_dense(logprobs, 2, dataclasses.replace(labels, status=[Status.UNSUPPORTED]))
+    assert len(empty.ids) == 0
+    assert empty.rest_logp.tolist() == [-INF]
 
 
 def test_k_of_the_whole_width_leaves_no_rest() -> None:

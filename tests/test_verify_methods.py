@@ -72,9 +72,25 @@ def test_every_method_is_compared(samples: list[Sample], method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_methods_have_no_tolerance(samples: list[Sample], method: str) -> None:
+def test_what_other_methods_do_not_have_is_refused(samples: list[Sample], method: str) -> None:
+    """A tolerance, one next token, a page: "auto"'s would pass for theirs."""
+    teacher, pair = ct.TableTeacher(samples[0].fn), samples[0].pair
     with pytest.raises(ValueError, match=f"'{method}' reads no further rows"):
-        ct.Scorer(ct.TableTeacher(samples[0].fn), samples[0].pair, method=method, tolerance=0.1)
+        ct.Scorer(teacher, pair, method=method, tolerance=0.1)
+    scorer = ct.Scorer(teacher, pair, method=method)
+    with pytest.raises(ct.PlanError, match=f"'{method}' has no next_token"):
+        scorer.next_token(())
+    with pytest.raises(ct.PlanError, match=f"'{method}' has no show"):
+        scorer.show(samples[0].text)
+
+
+def test_where_all_is_exact_a_tolerance_is_of_no_account() -> None:
+    tokenizer = ct.Tokenizer.from_pretrained(DEMO)
+    pair = ct.Pair(tokenizer, tokenizer.first_merges(200))
+    teacher = cached_teacher(str(DEMO), "float32", "cpu", None)
+    plain, limited = (ct.Scorer(teacher, pair, method="bpm", tolerance=t) for t in (None, 0.1))
+    (one,), (other,) = (scorer.score(["Return a copy."]) for scorer in (plain, limited))
+    assert one.logprobs.tobytes() == other.logprobs.tobytes()
 
 
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +107,8 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "bounds held there are none" in out and "their bounds held there are none" in out
     assert np.mean(found["compared"]["tv"]) > 0.01  # it is biased, the pair being exact
     assert_one_line(run("verify", *pair, *files, "--method", "bpm", "--tolerance", 0.1), "--method auto")
+    result = run("verify", *pair, *files, "--method", "unbiased", "--method-option", "draws=3")
+    assert result.exit_code == 0, result.output
+    for option, cause in (("draws", "NAME=VALUE"), ("draws=0", "draws"), ("width=3", "no option 'width'")):
+        wrong = run("verify", *pair, *files, "--method", "unbiased", "--method-option", option)
+        assert_one_line(wrong, "--method-option", cause)

@@ -171,11 +171,13 @@ class Growth:
         self._number = np.arange(len(plan.node_token)) - plan.node_ptr[plan.node_text]
         bounds = zip(plan.node_ptr[:-1].tolist(), plan.node_ptr[1:].tolist(), strict=True)
         self._nodes = [list(range(first, last)) for first, last in bounds]
+        # Of each tree: paths of this length, prompt included, and longer ones are refused.
+        self._too_long = np.full(len(self._nodes), np.iinfo(np.int64).max)
 
     def read(
         self, node: IntArray, token: IntArray, tap: Tap | Callable[[Nodes], Tap]
     ) -> tuple[Nodes, Masses]:
-        """Read the rows of new nodes, but of no text whose new paths the teacher refuses (too long)."""
+        """Read the rows of new nodes, but for those whose paths are too long for the teacher: they are not seen."""
         extension = self.plan.extend(node, token, self.reading.num_threads)
         nodes = Nodes.of(self.plan, extension)
         aggregator = self.reading.aggregator(nodes, self.space)
@@ -186,21 +188,29 @@ class Growth:
 
     def _rows(self, extension: Extension) -> Iterator[RowBlock]:
         tree, token = extension.node_text, extension.node_token
-        parent, chosen = self._number[extension.node_parent], np.arange(len(tree))
+        parent = self._number[extension.node_parent]
+        length = self._lengths(tree, parent)
         while True:
+            chosen = np.flatnonzero(length < self._too_long[tree])
             try:
                 rows = self.session.extend(tree[chosen], parent[chosen], token[chosen])
                 break
             except TeacherError as error:  # nothing was read, nor appended
                 if error.index is None:
                     raise
-                chosen = chosen[tree[chosen] != error.index]
+                # Which path it was is not said: one of the longest of this tree, or they are refused as well.
+                self._too_long[error.index] = length[chosen[tree[chosen] == error.index]].max()
         number = np.full(len(tree), -1)
         for k in chosen.tolist():
             number[k] = len(self._nodes[tree[k]])
             self._nodes[tree[k]].append(extension.first + k)
         self._number = np.concatenate([self._number, number])
         return rows
+
+    def _lengths(self, tree: IntArray, parent: IntArray) -> IntArray:
+        """int64 [k]: tokens from the start of the prompt to new nodes below ``parent``."""
+        each = zip(tree.tolist(), parent.tolist(), strict=True)
+        return np.array([self.session.trees[t].length(above) + 1 for t, above in each], dtype=np.int64)
 
     def _nodes_of(self, part: RowBlock) -> IntArray:
         found = [self._nodes[t][n] for t, n in zip(part.tree.tolist(), part.node.tolist(), strict=True)]

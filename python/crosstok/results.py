@@ -81,12 +81,14 @@ class Score:
     def show(self, max_covers: int = 12) -> Shown:
         """The text to look at, in a notebook, in a terminal or as a page, with the largest covers of each position.
 
-        Reads the text with the teacher once more. Raises ValueError where its scorer is gone: scores do not keep a
-        model in memory, and are pickled without it.
+        Reads the text with the teacher once more; see `Scorer.show`. Raises ValueError where its scorer is gone (scores
+        do not keep a model in memory, and are pickled without it) or was of a method that has nothing to show.
         """
         scorer = None if self.source is None else self.source.scorer()
         if self.source is None or scorer is None:
-            raise ValueError("this score's scorer is gone: call the method show of another one")
+            raise ValueError(
+                "this score's scorer is gone, or is of a method that keeps no covers: call Scorer.show of another"
+            )
         request = self.source.request
         prompt = None if request.prompt is None else [int(id) for id in request.prompt]
         return scorer.show(request.text, prompt, request.ended, max_covers)
@@ -114,6 +116,12 @@ class Distributions:
     [n + 1], 0 in the regimes "same" and "subset". rows: int64 [n + 1], further teacher rows that a tolerance spent on
     each; None where the method does not count them. correction: what method "unbiased" adds to them, else None.
     docs/mathematics.md, facts 19 and 32.
+
+    status: uint8 [n + 1], the `Status` of each *row*; None only where it was not made by a `Scorer`. EXACT: its
+    undecided_mass is 0. CERTIFIED: that is no more than the tolerance that was asked for. ESTIMATED: it is more, no
+    tolerance was given, or the method ("strict_1to1", "bpm") certifies nothing. UNSUPPORTED: the row is all −inf, or
+    more than 1e-4 of it comes through teacher prefixes with less than 1e-4 canonical mass. (`SparseTargets.status` is
+    that of the label, and UNSUPPORTED where either is.)
     """
 
     student_ids: IntArray
@@ -121,6 +129,7 @@ class Distributions:
     undecided_mass: torch.Tensor
     rows: IntArray | None = None
     correction: Correction | None = None
+    status: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)

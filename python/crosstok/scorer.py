@@ -15,7 +15,8 @@ from crosstok.distributions.cut import SPARE, cut, cut_estimate, labels_of
 from crosstok.distributions.expansion import Search
 from crosstok.distributions.general import estimates
 from crosstok.distributions.next_token import next_token
-from crosstok.errors import TeacherError, TextError
+from crosstok.distributions.status import exact_status, row_totals
+from crosstok.errors import PlanError, TeacherError, TextError
 from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.pair import Pair, Plan
 from crosstok.ragged import IntArray
@@ -53,11 +54,12 @@ class Scorer:
     tolerance, max_rows: how far bounds are tightened by further teacher rows, in the regime "general" only; see
     `score`. temperature divides the teacher's logits before anything else. width: of the student's logits, for padded
     heads. num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the
-    student's vocab_size), timings.
+    student's vocab_size), method, timings.
 
     Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
-    that is not one of these, for a tolerance with another method than "auto" (they read what they read), and for
-    tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be asked for rows without end).
+    that is not one of these and, in the regime "general", for a tolerance with another method than "auto" (they read
+    what they read) and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be asked
+    for rows without end).
     """
 
     def __init__(
@@ -73,18 +75,16 @@ class Scorer:
         num_threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_options(canonical, method, tolerance, max_rows, temperature)
+        _check_options(canonical, tolerance, max_rows, temperature)
         self.teacher, self.pair = teacher, pair
         self.width = max(pair.student.vocab_size, width or 0)
         self.timings = Timings()
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
-        endless = tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher)
-        if pair.regime == "general" and endless:
-            raise ValueError(
-                "tolerance 0 needs max_rows: only a TableTeacher is read until nothing is undecided"
-            )
+        if pair.regime == "general" and tolerance is not None:
+            _check_tolerance(teacher, method, tolerance, max_rows)
         self._check_widths()
+        self.method = method
         self._method: Method | None = None
         self._search: Search | None = None
         if method == "auto":
@@ -163,8 +163,9 @@ class Scorer:
 
         n + 1 rows whatever ``ended`` is. top_k: cut to so many entries a row, as `SparseTargets`. In the regime
         "general" rows are the closing estimate, and `Distributions.undecided_mass` bounds their total variation from
-        the truth; with a tolerance further rows are read until it is no larger, or ``max_rows`` were
-        used for a position. Raises what `score` raises.
+        the truth; with a tolerance further rows are read, best first, until it is no larger, or ``max_rows`` were used
+        for a position, or what is left is too light to be looked up: tokens of the text's own rows with less than
+        1e-4 times the tolerance each. `Distributions.status` says what came of it. Raises what `score` raises.
         """
         if top_k is None:
             return list(self.iter_distributions(texts, prompts, ended))
@@ -220,7 +221,9 @@ class Scorer:
                 yield self._distribution(plan, collector, prefixes, text)
             else:
                 labels = self._labels(plan, prefixes, text, request, None)
-                yield cut(collector.entries(prefixes, text), labels, top_k)
+                entries = collector.entries(prefixes, text)
+                status = exact_status(plan, prefixes, text, self._reading.canonical, entries.log_totals())
+                yield cut(entries, labels, status, top_k)
 
     def _estimates(
         self, batch: Sequence[Request], plan: Plan, top_k: int | None
@@ -232,8 +235,9 @@ class Scorer:
         for text, (estimate, prefixes) in enumerate(found):
             if top_k is None:
                 ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
-                undecided = torch.from_numpy(estimate.undecided).float()
-                yield Distributions(ids, estimate.dense(self.width), undecided, estimate.spent)
+                undecided, status = torch.from_numpy(estimate.undecided).float(), estimate.status(tolerance)
+                rows = estimate.dense(self.width)
+                yield Distributions(ids, rows, undecided, estimate.spent, status=status)
             else:
                 labels = self._labels(plan, prefixes, text, batch[text], tolerance)
                 yield cut_estimate(estimate, labels, tolerance, top_k)
@@ -255,8 +259,10 @@ class Scorer:
         probability, TeacherError where it cannot read the prompt.
 
         In the regime "general" between bounds, which a tolerance and ``max_rows`` (for the whole distribution) tighten
-        as in `score`: all tokens' bounds are then no further apart than the tolerance.
+        as in `score`: all tokens' bounds are then no further apart than the tolerance. Raises PlanError for another
+        method than "auto".
         """
+        self._refuse_methods("next_token")
         return next_token(self._reading, self.pair, self.width, student_ids, prompt, self._goal)
 
     def show(
@@ -268,13 +274,20 @@ class Scorer:
     ) -> Shown:
         """Score a text, with the ``max_covers`` largest covers of each student prefix, to be looked at.
 
-        In a notebook, in a terminal, or as a page. prompt: None (the text starts a document) or teacher ids. Raises
-        what `crosstok.show.explain.explain` does.
+        In a notebook, in a terminal, or as a page. prompt: None (the text starts a document) or teacher ids. Bounds
+        are as close as the scorer's tolerance has them; covers are those of the rows along the text. Raises what
+        `crosstok.show.explain.explain` does, and PlanError for another method than "auto".
         """
         from crosstok.show import Shown
         from crosstok.show.explain import explain
 
-        return Shown(explain(self._reading, self.pair, text, prompt, ended, max_covers))
+        self._refuse_methods("show")
+        return Shown(explain(self._reading, self.pair, text, prompt, ended, max_covers, self._goal))
+
+    def _refuse_methods(self, what: str) -> None:
+        """Raise PlanError for what only "auto" has."""
+        if self._method is not None:
+            raise PlanError(f"method {self.method!r} has no {what}: make a Scorer without it")
 
     def _check_widths(self) -> None:
         """Refuse a model that lacks tokens of its tokenizer. A larger head is fine: its extra mass is non-canonical."""
@@ -324,12 +337,11 @@ class Scorer:
         ids = plan.student_ids[plan.student_ptr[text] : plan.student_ptr[text + 1]]
         logprobs = collector.finish(prefixes, text, range(len(ids) + 1)).float()
         none = np.zeros(len(ids) + 1, dtype=np.int64)
-        return Distributions(ids, logprobs, torch.from_numpy(none).float(), none)
+        status = exact_status(plan, prefixes, text, self._reading.canonical, row_totals(logprobs))
+        return Distributions(ids, logprobs, torch.from_numpy(none).float(), none, status=status)
 
 
-def _check_options(
-    canonical: str, method: str, tolerance: float | None, max_rows: int | None, temperature: float
-) -> None:
+def _check_options(canonical: str, tolerance: float | None, max_rows: int | None, temperature: float) -> None:
     """Raise ValueError for what makes no sense whatever teacher and pair are."""
     if canonical not in ("renormalize", "mask"):
         raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
@@ -337,10 +349,16 @@ def _check_options(
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance is a share of mass, not {tolerance}")
-    if tolerance is not None and method != "auto":
-        raise ValueError(f"method {method!r} reads no further rows: leave out tolerance")
     if max_rows is not None and max_rows < 0:
         raise ValueError(f"max_rows must not be negative: {max_rows}")
+
+
+def _check_tolerance(teacher: Teacher, method: str, tolerance: float, max_rows: int | None) -> None:
+    """Raise ValueError where further rows would be asked for in vain, or without end."""
+    if method != "auto":
+        raise ValueError(f"method {method!r} reads no further rows: leave out tolerance")
+    if tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher):
+        raise ValueError("tolerance 0 needs max_rows: only a TableTeacher is read until nothing is undecided")
 
 
 def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:

@@ -72,14 +72,17 @@ class SparseTargets:
     ptr: int64 [N + 1]; row i's entries are ``ptr[i]:ptr[i + 1]`` of ids: int32 and logp: float32, natural logarithms of
     normalised probabilities, none of them −inf; as `from_dense` makes them k a row by falling probability, and one more
     where the label is not among them. rest_logp: float32 [N], log of all other tokens' probability, −inf where it is 0.
-    So each row's probabilities and its rest sum to 1, but for a row of probability zero, which has no entries and the
-    rest −inf. missing_mass: float32 [N], 1 minus the row's sum before it was normalised (the inadmissible mass).
+    So each row's probabilities and its rest sum to 1, but for a row that says nothing (what comes before it has
+    probability zero, or no student token has any mass): it has no entries and the rest −inf, and losses skip it.
+    missing_mass: float32 [N], 1 minus the row's sum before it was normalised (the inadmissible mass).
 
     label_ids: int64 [N], the next token s_{i+1}; the last row's is end-of-text, or -1 where the text does not end
     there. label_logp, label_lower, label_upper: float32 [N], as in a `Score` without a tolerance, moved to where rows
     are certain of more; not normalised; 0 where there is no label. A label is among its row's entries unless its
-    label_logp is −inf. undecided_mass: float32 [N]. status: uint8 [N], `Status`. byte_span: int32 [N, 2], the label's
-    bytes in the text.
+    label_logp is −inf, or the row has none and is UNSUPPORTED. undecided_mass: float32 [N]. status: uint8 [N], the
+    `Status` of the *label*, as in a `Score` (EXACT, CERTIFIED or ESTIMATED by label_lower and label_upper, not by
+    undecided_mass); UNSUPPORTED where the row is that as well, and the row's where there is no label: see
+    `Distributions.status`, which is the row's everywhere. byte_span: int32 [N, 2], the label's bytes in the text.
     """
 
     ptr: IntArray
@@ -306,7 +309,9 @@ def _label_faults(targets: SparseTargets, row: IntArray) -> Iterator[tuple[BoolA
     ordered = (lower <= logp) & (logp <= upper) & (upper <= RAW_ERROR)  # False for NaN
     yield ~ordered, lambda i: f"bounds are not in order: {lower[i]} <= {logp[i]} <= {upper[i]} <= 0"
     present = _rows_with(row, count, targets.ids == ids[row])
+    silent = (np.diff(targets.ptr) == 0) & np.isneginf(targets.rest_logp)
     missing = ~present & (ids != NO_LABEL) & (logp > -np.inf)
+    missing &= ~(silent & (targets.status == Status.UNSUPPORTED))
     yield missing, lambda i: f"label {ids[i]}, log-probability {logp[i]:.6g}, is not among its entries"
 
 

@@ -2,8 +2,9 @@
 //!
 //! A sequence of reachable tokens is what BPE makes of its bytes iff this holds for every adjacent pair. A pair is broken iff
 //! two symbols that touch, one on the right spine of the left token and one on the left spine of the right token, live at the
-//! same time and merge before either is used up. Between proper tokens the spines' own ranks tell those times; pairs that
-//! touch an improper token are decided by running BPE.
+//! same time and merge before either is used up. Between proper tokens the spines' own ranks tell those times. The right end of
+//! an improper token is watched while BPE makes it; what its times leave open is decided by running BPE on the pair, as is
+//! every pair with an improper token on the right.
 
 use super::{Bpe, NONE};
 
@@ -59,6 +60,49 @@ impl Bpe {
         symbols == [left, right]
     }
 
+    /// What is at the right end of a reachable token while BPE makes it.
+    fn right_edge(&self, token: u32) -> Vec<Edge> {
+        let mut symbols = Vec::new();
+        self.leaves(token, &mut symbols);
+        let last = symbols.last().copied();
+        let mut edge: Vec<Edge> = last.into_iter().map(|symbol| Edge { symbol, born: EVER, used: NEVER }).collect();
+        let mut highest = EVER;
+        while let Some((rank, at, product)) = self.lowest(&symbols) {
+            highest = highest.max(i64::from(rank));
+            symbols[at] = product;
+            symbols.remove(at + 1);
+            if at + 1 == symbols.len() {
+                edge.last_mut().expect("a symbol was merged").used = highest;
+                edge.push(Edge { symbol: product, born: highest, used: NEVER });
+            }
+        }
+        edge
+    }
+
+    /// Whether merges up to a rank join the ends of two reachable tokens.
+    fn crosses(&self, left: u32, right: u32, rank: i64) -> bool {
+        let mut symbols = Vec::new();
+        self.leaves(left, &mut symbols);
+        let mut border = symbols.len();
+        self.leaves(right, &mut symbols);
+        while let Some(merge) = self.lowest(&symbols).filter(|merge| i64::from(merge.0) <= rank) {
+            let (_, at, product) = merge;
+            if at + 1 == border {
+                return true;
+            }
+            border -= usize::from(at + 1 < border);
+            symbols[at] = product;
+            symbols.remove(at + 1);
+        }
+        false
+    }
+
+    /// Rank, place and product of the merge that comes next.
+    fn lowest(&self, symbols: &[u32]) -> Option<(u32, usize, u32)> {
+        let pairs = symbols.windows(2).enumerate();
+        pairs.filter_map(|(at, pair)| self.lookup(pair[0], pair[1]).map(|m| (m.rank, at, m.product))).min()
+    }
+
     /// The symbols that a reachable token is merged from.
     pub fn leaves(&self, token: u32, out: &mut Vec<u32>) {
         let own = self.own[token as usize];
@@ -68,6 +112,25 @@ impl Bpe {
             self.leaves(own.left, out);
             self.leaves(own.right, out);
         }
+    }
+}
+
+/// A symbol at the right end of a token, while BPE makes the token of its leaves.
+struct Edge {
+    symbol: u32,
+    /// The highest rank that has merged when the symbol is there: its own merge may have a lower one, and have waited.
+    born: i64,
+    /// The same for the merge that uses it up.
+    used: i64,
+}
+
+impl Edge {
+    /// Whether the symbol merges, with this rank, with one at the left end of the token after it, which is born and used up
+    /// at these times. `None` where one happens at the same rank as another, and their order tells.
+    fn merges(&self, rank: i64, born: i64, used: i64) -> Option<bool> {
+        let (born, used) = (self.born.max(born), self.used.min(used));
+        let last = rank.max(born);
+        if last == used { None } else { Some(last < used) }
     }
 }
 
@@ -121,12 +184,44 @@ impl PairIndex {
         if bpe.proper[left as usize] {
             self.spine_conflicts(bpe, left, &mut invalid);
         } else {
-            for &right in self.order.iter().filter(|&&right| !bpe.pair_valid(left, right)) {
-                invalid(right);
-            }
+            self.edge_conflicts(bpe, left, &mut invalid);
         }
         for &right in self.improper.iter().filter(|&&right| !bpe.pair_valid(left, right)) {
             invalid(right);
+        }
+    }
+
+    /// For an improper left token the proper right ones: those whose left spine holds a symbol that merges with its end.
+    fn edge_conflicts(&self, bpe: &Bpe, left: u32, invalid: &mut impl FnMut(u32)) {
+        for edge in bpe.right_edge(left) {
+            for &(rank, right) in self.merges.get(edge.symbol) {
+                let (rank, born) = (i64::from(rank), bpe.born(right));
+                if rank > edge.used {
+                    break;
+                }
+                let mut crosses = None;
+                let mut merges = |used: i64| match edge.merges(rank, born, used) {
+                    // What follows `right` in its token has no say before `right` is used up.
+                    None if used > edge.used => {
+                        Some(*crosses.get_or_insert_with(|| bpe.crosses(left, right, edge.used)))
+                    }
+                    known => known,
+                };
+                let whole = bpe.proper[right as usize].then_some((NEVER, std::slice::from_ref(&right)));
+                let spines = self.children.get(right).iter().map(|&child| {
+                    let (from, to) = self.interval[child as usize];
+                    (bpe.born(child), &self.order[from as usize..to as usize])
+                });
+                for (used, tokens) in whole.into_iter().chain(spines) {
+                    match merges(used) {
+                        Some(true) => tokens.iter().for_each(|&token| invalid(token)),
+                        Some(false) => {}
+                        None => {
+                            tokens.iter().filter(|&&token| !bpe.rerun_holds(left, token)).for_each(|&t| invalid(t));
+                        }
+                    }
+                }
+            }
         }
     }
 

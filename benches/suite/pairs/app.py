@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--oracle-rows", type=int, default=200, help="prefixes expanded there for a student prefix (200)")
     add("--tolerance", type=float, default=0.01, help="width of bounds to reach (0.01)")
-    add("--max-rows", type=int, default=64, help="further rows of a position (64)")
+    add("--max-rows", type=int, default=64, help="further rows of a position (64); 0: only without")
     add("--dtype", default="float32", choices=["float32", "float64"])
     add("--json", type=Path, help="write the figures there too")
     add("--quick", action="store_true", help="a smoke test: few texts and positions")

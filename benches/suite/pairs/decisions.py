@@ -17,7 +17,8 @@ import crosstok as ct
 from .cuts import Cuts, cuts_of
 from .vocabulary import Vocabulary
 
-IN, UNDECIDED, OUT = 1, 0, -1
+# LOST: no text that goes on so is admissible. What a prefix before has of it counts if that one is in, else not.
+IN, UNDECIDED, OUT, LOST = 1, 0, -1, 2
 
 
 @dataclass
@@ -77,10 +78,10 @@ class Target:
         return cls(student, data[: ends[-1]], ids, start and student.dummy > 0)
 
     def decide(self, over: bytes) -> int:
-        """For texts that go on with ``over`` after s_1..s_i: IN, OUT, or UNDECIDED where no cut beyond is certain."""
+        """For texts with ``over`` after s_1..s_i: IN, OUT, LOST, or UNDECIDED without a certain cut beyond."""
         text, _ = _decoded(self.window + over)
         if not text.isascii() and self.student.tokenizer.normalize(text) != text:
-            return OUT  # no continuation makes it admissible
+            return LOST
         inside, part = _decoded(self.window)
         for at in range(max(1, len(inside) + bool(part)), len(text)):
             if self.student.cuts(text, at):
@@ -133,12 +134,12 @@ class Target:
                 return True
         return False
 
-    def ended(self, over: bytes) -> bool:
-        """Whether the complete text that ends with ``over`` after s_1..s_i is in."""
+    def ended(self, over: bytes) -> int:
+        """IN, OUT or LOST: the complete text that ends with ``over`` after s_1..s_i."""
         text, part = _decoded(self.window + over)
         if part or self.student.tokenizer.normalize(text) != text:
-            return False
-        return self._starts(text)
+            return LOST
+        return IN if self._starts(text) else OUT
 
     def _starts(self, text: str) -> bool:
         return self._encode(text)[: len(self.ids)] == self.ids

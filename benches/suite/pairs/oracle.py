@@ -2,7 +2,8 @@
 
 A frontier of teacher prefixes, all that spell the bytes of s_1..s_i, each with its probability by plain forwards
 (`forwards.py`). One is in or out where the characters alone say so (`decisions.py`); the others are expanded, heaviest
-first, by one row each, until next to nothing is undecided or so many rows are read.
+first, by one row each, until next to nothing is undecided or so many rows are read. What is lost to every student
+prefix on the way counts for the upper bound only: a prefix that is in counts whole, whatever comes after it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .along import Along
-from .decisions import IN, UNDECIDED, Target
+from .decisions import IN, LOST, UNDECIDED, Target
 from .forwards import Forwards, Path
 from .vocabulary import IntArray, Vocabulary
 
@@ -69,7 +70,7 @@ class Frontier:
         self._forwards, self._vocabulary, self._target = forwards, vocabulary, target
         # Minus the mass, a number that settles ties, what has it.
         self._open: list[tuple[float, int, Prefix | Rest]] = []
-        self._sure = self._undecided = 0.0
+        self._sure = self._undecided = self._lost = 0.0
         self._numbers = count()
 
     def run(self, along: Along, size: int, max_rows: int) -> Interval:
@@ -85,7 +86,7 @@ class Frontier:
             self._undecided = -sum(weight for weight, _, _ in self._open)
         self._settle_rest()
         with np.errstate(divide="ignore"):
-            lower, upper = np.log([self._sure, self._sure + self._undecided])
+            lower, upper = np.log([self._sure, self._sure + self._undecided + self._lost])
         return Interval(float(lower), float(upper), rows)
 
     def _closed(self) -> bool:
@@ -104,8 +105,8 @@ class Frontier:
     def _expand(self, mass: float, prefix: Prefix) -> None:
         """Put what follows a prefix in its place: end-of-text and tokens."""
         row = self._forwards(prefix.path)
-        if row.end > -np.inf and self._target.ended(prefix.over):
-            self._sure += mass * float(np.exp(row.end))
+        if row.end > -np.inf:
+            self._settled(self._target.ended(prefix.over), mass * float(np.exp(row.end)))
         self._push(prefix, float(np.log(mass)), np.flatnonzero(row.tokens > -np.inf), 0)
 
     def _push(self, prefix: Prefix, before: float, tokens: IntArray, skip: int) -> None:
@@ -118,6 +119,11 @@ class Frontier:
         if mass > 0:
             heapq.heappush(self._open, (-mass, next(self._numbers), item))
             self._undecided += mass
+
+    def _settled(self, decision: int, mass: float) -> None:
+        """Count mass that is decided on. What is lost may belong to a prefix that was in, and was expanded."""
+        self._sure += mass * (decision == IN)
+        self._lost += mass * (decision == LOST)
 
     def _heaviest(self, most: int) -> list[tuple[float, Prefix]]:
         """Take the heaviest prefixes off the frontier: at most so many, and no more than it takes to close it."""
@@ -150,9 +156,8 @@ class Frontier:
         for token, mass in zip(rest.tokens[:CHUNK].tolist(), rest.masses[:CHUNK].tolist(), strict=True):
             over = rest.prefix.over + self._vocabulary.bytes_of[token][rest.skip :]
             decision = self._target.decide(over)
-            if decision == IN:
-                self._sure += mass
-            elif decision == UNDECIDED:
+            self._settled(decision, mass)
+            if decision == UNDECIDED:
                 self._keep(Prefix((*rest.prefix.path, token), over), mass)
         left = Rest(rest.prefix, rest.tokens[CHUNK:], rest.masses[CHUNK:], rest.skip)
         self._keep(left, float(left.masses.sum()))

@@ -111,7 +111,9 @@ class Run:
         yield from against_oracle(name, oracle, texts, runs, count, rng, rounding)
 
     def _options(self) -> dict[str, dict[str, Any]]:
-        """How a `Scorer` is made for each run."""
+        """How a `Scorer` is made for each run; without further rows there is but one."""
+        if not self.settings.max_rows:
+            return {"before": {}}
         expanding = {"tolerance": self.settings.tolerance, "max_rows": self.settings.max_rows}
         return {"before": {}, "after": expanding}
 

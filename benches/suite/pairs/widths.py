@@ -22,7 +22,8 @@ def widths(name: str, texts: Sequence[Text], runs: Runs, tolerance: float) -> It
         chosen = {when: [scores[i] for i in which] for when, scores in runs.items()}
         for when, scores in chosen.items():
             yield _histogram(f"{name}, {kind}, {when}", scores, tolerance)
-        yield _rows(f"{name}, {kind}", chosen["before"], chosen["after"])
+        if "after" in chosen:
+            yield _rows(f"{name}, {kind}", chosen["before"], chosen["after"])
 
 
 def _histogram(what: str, scores: Sequence[ct.Score], tolerance: float) -> Row:

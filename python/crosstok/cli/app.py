@@ -1,4 +1,4 @@
-"""The commands ``crosstok demo``, ``score``, ``inspect`` and ``show``: options in, exit status out."""
+"""The commands ``crosstok demo``, ``score``, ``inspect``, ``show`` and ``verify``: options in, exit status out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ except ImportError as error:
 from crosstok.cli.exits import Commands, errors_as_exit
 
 app = typer.Typer(
-    help="Exact probabilities of one tokenizer's tokens under a language model that speaks another.",
+    help="Probabilities of one tokenizer's tokens under a language model that speaks another.",
     cls=Commands,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -194,6 +194,8 @@ def show(
     dtype: Kind = Dtype.float32,
     device: Device = None,
     canonical: Mode = Canonical.renormalize,
+    tolerance: Tolerance = None,
+    max_rows: MaxRows = None,
     teacher_eos: TeacherEos = None,
     student_eos: StudentEos = None,
 ) -> None:
@@ -201,7 +203,7 @@ def show(
     with errors_as_exit():
         from crosstok.cli.one import One, save, show_one
 
-        models = (dtype.value, device, canonical.value, teacher_eos, student_eos)
+        models = (dtype.value, device, canonical.value, tolerance, max_rows, teacher_eos, student_eos)
         shown = show_one(One(teacher, student, text, input, line, output, *models))
         if output is None:
             typer.echo(str(shown))
@@ -223,6 +225,7 @@ def verify(
     device: Device = None,
     canonical: Mode = Canonical.renormalize,
     method: Annotated[Way, typer.Option(help="The method in use.")] = Way.auto,
+    method_option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as in draws=4.")] = None,
     tolerance: Tolerance = None,
     max_rows: MaxRows = None,
     temperature: Annotated[float, typer.Option(help="Divides the teacher's logits.")] = 1.0,
@@ -257,6 +260,7 @@ def verify(
             device=device,
             canonical=canonical.value,
             method=method.value,
+            method_option=method_option or (),
             tolerance=tolerance,
             max_rows=max_rows,
             temperature=temperature,

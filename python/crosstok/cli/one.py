@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import crosstok as ct
+from crosstok.cli import tolerance
 from crosstok.cli.load import choose_device, load_pair, load_teacher
 from crosstok.cli.prompts import PromptEncoder
 from crosstok.cli.records import InputError, Row, prompt_ids
@@ -33,6 +34,8 @@ class One:
     dtype: str = "float32"
     device: str | None = None
     canonical: str = "renormalize"
+    tolerance: float | None = None
+    max_rows: int | None = None
     teacher_eos: Sequence[int] | None = None
     student_eos: Sequence[int] | None = None
 
@@ -43,15 +46,17 @@ def show_one(one: One) -> Shown:
         raise CrosstokError("give either --text or --input, with --line")
     if (one.input is None) != (one.line is None):
         raise CrosstokError("--input and --line go together")
+    tolerance.check_options(one.tolerance, one.max_rows)
     if one.output is not None:
         check_writable(one.output)
     path, row = _row(one)
     pair = load_pair(one.teacher, one.student, one.teacher_eos, one.student_eos)
+    tolerance.check_pair(pair, one.tolerance, one.max_rows)
     prompts = PromptEncoder(one.teacher)
     check_row(path, row, pair, prompts)
     ids = prompt_ids(path, row, prompts)
     teacher = load_teacher(one.teacher, one.dtype, choose_device(one.device), None)
-    scorer = ct.Scorer(teacher, pair, canonical=one.canonical)
+    scorer = ct.Scorer(teacher, pair, one.canonical, tolerance=one.tolerance, max_rows=one.max_rows)
     try:
         return scorer.show(row.text, ids, row.ended)
     except TeacherError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import crosstok as ct
+from crosstok.cli import tolerance
 from crosstok.cli.journal import journal_path
 from crosstok.cli.load import first_line
 from crosstok.cli.resume import BATCH_TOKENS
@@ -54,8 +55,7 @@ class Job:
             raise CrosstokError(
                 f"--shard {self.shard}: not below --num-shards {self.num_shards}, they count from 0"
             )
-        if self.max_rows is not None and self.tolerance is None:
-            raise CrosstokError("--max-rows needs --tolerance, which says when fewer rows are enough")
+        tolerance.check_options(self.tolerance, self.max_rows)
         for path in (self.output, *filter(None, [self.summary])):
             check_writable(path)
         written = (self.output, journal_path(self.output), *filter(None, [self.summary]))
@@ -67,8 +67,7 @@ class Job:
 
     def check_pair(self, pair: ct.Pair) -> None:
         """Raise CrosstokError for a tolerance that a model would be asked for rows without end to meet."""
-        if pair.regime == "general" and self.tolerance == 0 and self.max_rows is None:
-            raise CrosstokError("--tolerance 0 needs --max-rows: a model would be asked for rows without end")
+        tolerance.check_pair(pair, self.tolerance, self.max_rows)
 
     def span(self, records: int) -> tuple[int, int]:
         """First index and the one after the last of this shard: runs of neighbours, whose sizes differ by one at most.

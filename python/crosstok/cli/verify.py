@@ -13,6 +13,7 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
+from crosstok.cli import tolerance
 from crosstok.cli.load import choose_device, load_pair, load_teacher
 from crosstok.cli.prompts import PromptEncoder
 from crosstok.cli.records import InputError, Row, prompt_ids
@@ -62,6 +63,7 @@ class Check:
     device: str | None = None
     canonical: str = "renormalize"
     method: str = "auto"
+    method_option: Sequence[str] = ()
     tolerance: float | None = None
     max_rows: int | None = None
     temperature: float = 1.0
@@ -75,8 +77,7 @@ class Check:
 
     def check(self) -> None:
         """Raise CrosstokError for options that do not go together, and for outputs that cannot be written."""
-        if self.max_rows is not None and self.tolerance is None:
-            raise CrosstokError("--max-rows needs --tolerance, which says when fewer rows are enough")
+        tolerance.check_options(self.tolerance, self.max_rows)
         if self.method != "auto" and self.tolerance is not None:
             raise CrosstokError(f"--tolerance is for --method auto, not for {self.method}")
         if not 0 < self.temperature < math.inf:
@@ -90,8 +91,7 @@ class Check:
 
     def check_pair(self, pair: ct.Pair) -> None:
         """Raise CrosstokError for a tolerance that a model would be asked for rows without end to meet."""
-        if pair.regime == "general" and self.tolerance == 0 and self.max_rows is None:
-            raise CrosstokError("--tolerance 0 needs --max-rows: a model would be asked for rows without end")
+        tolerance.check_pair(pair, self.tolerance, self.max_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,27 @@ def _verify(
 ) -> Verification:
     texts, ended = [row.text for row in rows], [row.ended for row in rows]
     options: dict[str, Any] = {name: getattr(check, name) for name in OPTIONS}
-    return verify(teacher, pair, texts, ids, ended, report=report, **options)
+    options["method_options"] = method_options(check.method_option)
+    try:
+        return verify(teacher, pair, texts, ids, ended, report=report, **options)
+    except ValueError as error:
+        if check.method_option:
+            raise CrosstokError(f"--method-option: {error}") from error
+        raise
+
+
+def method_options(given: Sequence[str]) -> dict[str, Any]:
+    """From NAME=VALUE: numbers where they are, else strings. Raises CrosstokError for what has no value."""
+    found: dict[str, Any] = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not (name and equals):
+            raise CrosstokError(f"--method-option {option}: wants NAME=VALUE, as in draws=4")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def _drawn(source: Source, check: Check) -> list[Row]:
@@ -223,6 +243,7 @@ def effort_table(checked: Checked) -> Table:
         "further rows for one position, at most", "0" if none else limit, str(options.reference_max_rows)
     )
     used, again = int(found.rows_used.sum()), int(found.reference_rows.sum())
+    table.add_row("rounding allowed for, nats", f"{found.rounding:g}")
     table.add_row("teacher rows for labels", str(used), str(again))
     total = len(found.text)
     table.add_row("  for one", f"{used / total:.2f}", f"{again / total:.2f}")

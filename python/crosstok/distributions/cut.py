@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from crosstok.distributions.estimates import Estimate
+from crosstok.distributions.status import StatusArray
 from crosstok.masses.entries import Entries
 from crosstok.pair import Pair
 from crosstok.ragged import IntArray
@@ -17,25 +18,25 @@ from crosstok.targets import NO_LABEL, Labels, SparseTargets, keep_entries
 SPARE = 4
 
 
-def cut(entries: Entries, labels: Labels, top_k: int) -> SparseTargets:
-    """The ``top_k`` largest entries of each of a text's distributions, and its labels."""
+def cut(entries: Entries, labels: Labels, status: StatusArray, top_k: int) -> SparseTargets:
+    """The ``top_k`` largest entries of each of a text's distributions, and its labels. status: of the rows."""
     kept = keep_entries(entries, top_k, np.asarray(labels.ids))
-    return SparseTargets.of(kept, labels, np.zeros(len(entries.log_rest)))
+    return SparseTargets.of(kept, _joined(labels, status), np.zeros(len(entries.log_rest)))
 
 
 def cut_estimate(found: Estimate, labels: Labels, tolerance: float | None, top_k: int) -> SparseTargets:
     """The same of a closing estimate, whose rows are never made. labels: as their score has them.
 
     Bounds of labels are the tighter of the score's and of what the rows are certain of, and values are moved between
-    them. Where a label has no mass in
-    its row, which an estimate may come to, it gets that of the score, and the row is no more certain than that.
+    them. Where a label has no mass in its row, which an estimate may come to, it gets that of the score, and the row is
+    no more certain than that. A row that has no mass at all stays as it is, without entries: so does a dense one.
     """
-    labels = _tightened(labels, found, tolerance)
+    labels = _joined(_tightened(labels, found, tolerance), found.status(tolerance))
     ids, logp = np.asarray(labels.ids), np.asarray(labels.logp)
     entries, undecided = found.entries(), found.undecided.copy()
     has = np.zeros(len(found), dtype=bool)
     has[entries.row[entries.token == ids[entries.row]]] = True
-    new = np.flatnonzero(~has & (ids != NO_LABEL) & (logp > -np.inf))
+    new = np.flatnonzero(~has & ~found.empty & (ids != NO_LABEL) & (logp > -np.inf))
     more, scale = np.minimum(logp[new], np.log1p(-1e-6)), np.zeros(len(found))
     scale[new] = np.log1p(-np.exp(more))
     undecided[new] = np.minimum(undecided[new] + np.exp(more), 1.0)
@@ -57,6 +58,12 @@ def _tightened(labels: Labels, found: Estimate, tolerance: float | None) -> Labe
     if tolerance is not None:
         status[(status == Status.ESTIMATED) & (np.exp(upper) - np.exp(lower) <= tolerance)] = Status.CERTIFIED
     return replace(labels, logp=logp, lower=lower, upper=upper, status=status)
+
+
+def _joined(labels: Labels, rows: StatusArray) -> Labels:
+    """Labels with their status, which is the row's where there is none, and where the row is unsupported."""
+    of_row = (np.asarray(labels.ids) == NO_LABEL) | (rows == Status.UNSUPPORTED)
+    return replace(labels, status=np.where(of_row, rows, np.asarray(labels.status)).astype(np.uint8))
 
 
 def labels_of(pair: Pair, student_ids: IntArray, score: Score, size: int, ended: bool) -> Labels:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from crosstok.distributions.closing import LOST, NO_TOKEN, ClosingCollector, Leaves
+from crosstok.distributions.status import StatusArray, check_sums, status_of
 from crosstok.masses.entries import Entries
 from crosstok.masses.memory import large
-from crosstok.masses.prefixes import Prefixes
+from crosstok.masses.prefixes import THIN, Prefixes
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 
@@ -27,7 +28,9 @@ class Estimate:
     which position. leaves: those that have a next student token, by position; their positions count from 0 here.
     total: float64 [n + 1], what all parts and the lost mass of a position sum to, as a share of the upper bound of
     P(s_1..s_i); 1 where it has probability zero. most: the same, of what P(s_1..s_i) is at most. undecided: float64
-    [n + 1], a bound of the total variation from the truth. spent: int64 [n + 1], further rows.
+    [n + 1], a bound of the total variation from the truth. spent: int64 [n + 1], further rows. empty: bool [n + 1], no
+    student token has any mass. thin: bool [n + 1], more than `THIN` of the row comes through nodes with next to no
+    canonical mass.
     """
 
     collector: ClosingCollector
@@ -39,10 +42,16 @@ class Estimate:
     most: FloatArray
     undecided: FloatArray
     spent: IntArray
+    empty: BoolArray
+    thin: BoolArray
 
     def __len__(self) -> int:
         """n + 1."""
         return len(self.total)
+
+    def status(self, tolerance: float | None = None) -> StatusArray:
+        """uint8 [n + 1]: the `Status` of each row. tolerance: what was to be certified, if any."""
+        return status_of(self.undecided, self.empty | self.thin, tolerance)
 
     def dense(self, width: int) -> torch.Tensor:
         """float32 [n + 1, width] on the CPU: natural logarithms. Once only: frees what the collector has."""
@@ -87,18 +96,33 @@ class Estimate:
 
 
 def estimates_of(
-    plan: Plan, collector: ClosingCollector, prefixes: Prefixes, leaves: Leaves, spent: IntArray
+    plan: Plan,
+    collector: ClosingCollector,
+    prefixes: Prefixes,
+    leaves: Leaves,
+    spent: IntArray,
+    weak: BoolArray,
 ) -> Iterator[Estimate]:
-    """The closing estimate of each text of a plan."""
+    """The closing estimate of each text of a plan.
+
+    weak: bool [nodes], those of the plan and of what further rows added to it: whether a node or one above it has next
+    to no canonical mass. Raises TargetsError for raw sums that contradict the bounds of P(s_1..s_i).
+    """
     total, most, undecided = accounts(leaves, collector.light_mass(prefixes))
     labelled = leaves.where(leaves.label >= 0)
     labelled = labelled.where(np.argsort(labelled.position, kind="stable"))
+    says, through = _weight(collector, prefixes, labelled, weak)
+    certain = leaves.where(leaves.certain & ((leaves.label >= 0) | (leaves.label == LOST)))
+    sure = np.bincount(certain.position, certain.mass, len(total)).astype(np.float64)
     for text in range(len(plan)):
         first, last = int(plan.student_ptr[text]) + text, int(plan.student_ptr[text + 1]) + text + 1
         of_text = slice(*np.searchsorted(labelled.position, [first, last]).tolist())
         mine = labelled.where(np.arange(of_text.start, of_text.stop))
         mine.position[:] -= first
         possible = prefixes.upper[prefixes.first[text] + np.arange(last - first)] > -np.inf
+        # What is counted may be more than the bound: a closing may be what the bound has ruled out (fact 32). What is
+        # certain may not.
+        check_sums(sure[first:last])
         some = possible & (total[first:last] > 0)
         yield Estimate(
             collector,
@@ -108,7 +132,24 @@ def estimates_of(
             most=np.where(some, most[first:last], 1.0),
             undecided=np.where(possible, undecided[first:last], 0.0),
             spent=spent[first:last],
+            empty=~possible | (says[first:last] == 0),
+            thin=possible & (through[first:last] > THIN * says[first:last]),
         )
+
+
+def _weight(
+    collector: ClosingCollector, prefixes: Prefixes, labelled: Leaves, weak: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """float64 [positions] both: what goes to student tokens, and what of that comes through ``weak`` nodes."""
+    beyond, count = collector.beyond, len(collector.beyond.ends)
+    node = beyond.exact_node
+    light = collector.share(prefixes, node, beyond.exact_depth, np.zeros(len(node)))
+    light = light * collector.light.mass[node]
+    position = np.concatenate([labelled.position, collector.position(node, beyond.exact_depth)])
+    mass = np.concatenate([labelled.mass, light])
+    through = mass * weak[np.concatenate([labelled.node, node])]
+    says, thin = (np.bincount(position, values, count) for values in (mass, through))
+    return says.astype(np.float64), thin.astype(np.float64)
 
 
 def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

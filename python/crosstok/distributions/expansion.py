@@ -6,6 +6,7 @@ among longer prefixes; what is too light to be looked up stays with the leaf's o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,16 +19,21 @@ from crosstok.ragged import FloatArray, IntArray
 from crosstok.scores.refine import LOSSLESS
 
 ORDERS = ("mass", "longer", "flips")
-# Rows that a position may ask for in one round, and how much lighter than its first choice they may be.
-_ROUND, _ROUND_SHARE = 4, 0.25
-_ENDLESS_ROUND = 1 << 10
+# Rows that a position may ask for in one round (or that part of those that it has used: 1,000 rows are 22 rounds), and
+# how much lighter than its first choice they may be.
+_ROUND, _ROUND_PART, _ROUND_SHARE = 4, 4, 0.25
 # How often closings flip that nothing is known about, and how many observations that is worth.
 _PRIOR, _WEIGHT = 0.1, 0.05
 _BUCKETS = 20
+# Where light tokens keep a position above the tolerance those are looked up that are so much lighter, again and again;
+# this share of the tolerance may stay.
+_FINER, _LIGHT_LEFT = 1 / 16, 1 / 8
 # With a budget of rows no more tokens are looked up than with this tolerance.
 _LEAST = 1e-4
 # Leaves from this share of the tolerance on are worth a search; with less than that left to gain a position is done.
 _EXACT = 1e-2
+# The token of leaves that stay as they are: the teacher refuses their rows, or their rows have no lighter token.
+REFUSED, LIGHTEST = -2, -3
 # A difference of masses below this share of them is rounding.
 _DUST = 1e-13
 
@@ -61,22 +67,19 @@ def expand(
     rows: Rows,
     depth: IntArray,
     threads: int,
-    light: float = ROW_SHARE,
+    light: FloatArray | float = ROW_SHARE,
     exact_from: float = np.inf,
 ) -> Leaves:
     """What leaves become: ``child``, int64 [leaves], is the node of each, whose row is among ``rows``.
 
-    depth: int64 [leaves], i of each one's position. light: what becomes no leaf of its own. exact_from: see `look_up`.
+    depth: int64 [leaves], i of each one's position. light: of each leaf, or of all: tokens with less mass become no
+    leaves of their own. exact_from: see `look_up`.
     """
-    heavy, at = rows.heavy, child - rows.first
-    first = np.searchsorted(heavy.node, child)
-    size = np.searchsorted(heavy.node, child, side="right") - first
-    owner = np.repeat(np.arange(len(child)), size)
-    entry = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + first[owner]
-    mass = leaves.mass[owner] * np.exp(heavy.log_mass[entry])
-    keep = (mass >= light) & (mass > 0)
-    owner, entry, mass = owner[keep], entry[keep], mass[keep]
-    node, token = child[owner], heavy.token[entry]
+    at = child - rows.first
+    owner, token, mass = _entries(rows.heavy, child, leaves.mass)
+    keep = (mass >= np.broadcast_to(light, len(child))[owner]) & (mass > 0)
+    owner, token, mass = owner[keep], token[keep], mass[keep]
+    node = child[owner]
     position, inside = leaves.position[owner], leaves.inside[owner]
     longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads, inside)
     none, sure = np.full(len(child), -1), np.ones(len(child), dtype=bool)
@@ -94,6 +97,15 @@ def expand(
     return _lost(plan, leaves, found.where(some), of[some], depth, threads)
 
 
+def _entries(heavy: Heavy, child: IntArray, mass: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """The heavy tokens after leaves, arrays [entries]: which leaf, token, mass. child, mass: [leaves]."""
+    first = np.searchsorted(heavy.node, child)
+    size = np.searchsorted(heavy.node, child, side="right") - first
+    owner = np.repeat(np.arange(len(child)), size)
+    entry = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + first[owner]
+    return owner, heavy.token[entry], mass[owner] * np.exp(heavy.log_mass[entry])
+
+
 def _lost(plan: Plan, leaves: Leaves, found: Leaves, of: IntArray, depth: IntArray, threads: int) -> Leaves:
     """What has become of leaves, with what has no next token lost where its leaf, ``of``, is in.
 
@@ -104,10 +116,15 @@ def _lost(plan: Plan, leaves: Leaves, found: Leaves, of: IntArray, depth: IntArr
     if len(asked):
         verdict = plan.decide(leaves.node[asked], leaves.token[asked], depth[asked], False, threads)
         inside[asked] = verdict > 0
-    lost = found.certain & (found.label == NO_TOKEN) & inside[of] | (found.label == LOST)
+    return _lost_inside(found, inside[of])
+
+
+def _lost_inside(found: Leaves, inside: BoolArray) -> Leaves:
+    """As `_lost`; inside: bool [leaves], whether the leaf that each has come from is in."""
+    lost = found.certain & (found.label == NO_TOKEN) & inside | (found.label == LOST)
     label = np.where(lost, LOST, found.label)
     token = np.where(lost, -1, found.token)  # no row changes that
-    return replace(found, token=token, label=label, certain=found.certain & ~lost, inside=inside[of])
+    return replace(found, token=token, label=label, certain=found.certain & ~lost, inside=inside)
 
 
 def expand_known(
@@ -179,17 +196,17 @@ class Flips:
 
 @dataclass(frozen=True)
 class Search:
-    """When a position is done, and in which order its leaves are looked at: one of `ORDERS`.
+    """When a position is done, and in which order its leaves are looked at: one of `ORDERS`, compared in README.
 
     tolerance: of the undecided mass. max_rows: further rows a position, None: any number.
     """
 
     tolerance: float
     max_rows: int | None
-    order: str = "flips"
+    order: str = "longer"
 
     @classmethod
-    def of(cls, tolerance: float | None, max_rows: int | None, **options: Any) -> Search:
+    def of(cls, tolerance: float | None, max_rows: int | None, /, **options: Any) -> Search:
         """From a `Scorer`'s arguments; raises ValueError for an option that it does not have, and for a wrong one."""
         for option in options:
             if option != "order":
@@ -239,24 +256,87 @@ class Expansion:
         self._flips = Flips(plan.pair.longer_tokens, len(plan))
         self._node_of: dict[tuple[int, int], int] = {}
         self._read: list[Rows] = []
+        # Of each position: what is light there. Of each leaf that was replaced, by (node, position): its mass, and what
+        # was light then.
+        self._light = np.full(len(positions.text), search.row_share)
+        self._replaced: dict[tuple[int, int], tuple[float, float]] = {}
 
     def run(self, leaves: Leaves, grow: Grower) -> Leaves:
         """Until each position is done; what is left of the leaves."""
-        while len(chosen := self._choose(leaves)):
-            asked = leaves.where(chosen)
-            kept = np.ones(len(leaves.node), dtype=bool)
-            kept[chosen] = False
-            child = self._children(asked, grow)
-            refused = replace(asked, token=np.full(len(asked.node), -1)).where(child < 0)
-            parts = [leaves.where(kept), refused]
-            firsts = np.array([rows.first for rows in self._read])
-            owner = np.searchsorted(firsts, child, side="right") - 1
-            for i in np.unique(owner[child >= 0]).tolist():
-                mine = (owner == i) & (child >= 0)
-                parts.append(self._expand(asked.where(mine), child[mine], self._read[i]))
-            self.rows += np.bincount(asked.position[child >= 0], minlength=len(self.rows))
-            leaves = Leaves.join(parts)
-        return leaves
+        while True:
+            while len(chosen := self._choose(leaves)):
+                leaves = self._round(leaves, chosen, grow)
+            # Only here, so that it does not depend on how long other texts go on.
+            if not len(light := self._light_leaves(leaves)):
+                return leaves
+            leaves = self._finer(leaves, light)
+
+    def _round(self, leaves: Leaves, chosen: IntArray, grow: Grower) -> Leaves:
+        asked = leaves.where(chosen)
+        child = self._children(asked, grow)
+        refused = replace(asked, token=np.full(len(asked.node), REFUSED)).where(child < 0)
+        parts = [leaves.where(np.delete(np.arange(len(leaves.node)), chosen)), refused]
+        for mine, rows in self._rows_of(child):
+            parts.append(self._expand(asked.where(mine), child[mine], rows))
+        self.rows += np.bincount(asked.position[child >= 0], minlength=len(self.rows))
+        return Leaves.join(parts)
+
+    def _rows_of(self, child: IntArray) -> Iterator[tuple[IntArray, Rows]]:
+        """Which of the nodes, int64 [k], −1 for none, have their rows where."""
+        owner = np.searchsorted(np.array([rows.first for rows in self._read]), child, side="right") - 1
+        for i in np.unique(owner[child >= 0]).tolist():
+            yield np.flatnonzero((owner == i) & (child >= 0)), self._read[i]
+
+    def _finer(self, leaves: Leaves, which: IntArray) -> Leaves:
+        """Look up lighter tokens of further rows: of those leaves ``which`` that they are."""
+        asked = leaves.where(which)
+        self._light[np.unique(asked.position)] *= _FINER
+        parts = [leaves.where(np.delete(np.arange(len(leaves.node)), which))]
+        for mine, rows in self._rows_of(asked.node):
+            parts.append(self._lighter(asked.where(mine), rows))
+        return Leaves.join(parts)
+
+    def _light_leaves(self, leaves: Leaves) -> IntArray:
+        """Those leaves, light tokens of further rows, without which positions that are done meet the tolerance."""
+        first = len(self.plan.node_parent)  # of the nodes that were read here
+        light = ~leaves.certain & (leaves.token == -1) & (leaves.label != LOST) & (leaves.node >= first)
+        open_ = leaves.where(light | ~leaves.certain & (leaves.token >= 0))
+        gain = np.bincount(open_.position, open_.mass, len(self.rows))
+        _, most, undecided = accounts(leaves, self.positions.light)
+        excess = (undecided - self.search.tolerance) * most
+        may_stay = np.minimum(self.search.tolerance * _LIGHT_LEFT, (gain - excess) / 2)
+        stuck = (excess > 0) & (may_stay >= 0)
+        if self.search.max_rows is not None:
+            stuck &= self.rows < self.search.max_rows
+        which = np.flatnonzero(light)
+        which = which[np.lexsort((leaves.node[which], leaves.mass[which], leaves.position[which]))]
+        position, running = leaves.position[which], np.cumsum(leaves.mass[which])
+        running -= np.append(0.0, running)[np.searchsorted(position, position)]
+        found: IntArray = which[stuck[position] & (running > may_stay[position])]
+        return found
+
+    def _lighter(self, light: Leaves, rows: Rows) -> Leaves:
+        """Leaves that are the light tokens of ``rows``, less those that are not so light any more, and these."""
+        keys = zip(light.node.tolist(), light.position.tolist(), strict=True)
+        mass, before = np.array([self._replaced[key] for key in keys]).T
+        owner, token, weight = _entries(rows.heavy, light.node, mass)
+        now = self._light[light.position]
+        self._note(light.node, light.position, mass)
+        more = np.bincount(owner[(weight < now[owner]) & (weight > 0)], minlength=len(now)) > 0
+        new = (weight < before[owner]) & (weight >= now[owner])
+        owner, token, weight = owner[new], token[new], weight[new]
+        position, inside = light.position[owner], light.inside[owner]
+        at = light.node[owner], token, self.positions.depth[position], position
+        found = look_up(self.plan, *at, weight, self.search.exact_from, self.threads, inside)
+        left = light.mass - np.bincount(owner, weight, len(now))
+        rest = replace(light, mass=left, token=np.where(more, -1, LIGHTEST))
+        return Leaves.join([_lost_inside(found, inside), rest.where(left > _DUST * mass)])
+
+    def _note(self, node: IntArray, position: IntArray, mass: FloatArray) -> None:
+        """Keep what leaves weighed that rows have replaced, and which of their tokens are light."""
+        keys = zip(node.tolist(), position.tolist(), strict=True)
+        values = zip(mass.tolist(), self._light[position].tolist(), strict=True)
+        self._replaced.update(zip(keys, values, strict=True))
 
     def _choose(self, leaves: Leaves) -> IntArray:
         """Which leaves are replaced in this round."""
@@ -264,17 +344,16 @@ class Expansion:
         left = leaves.where(~leaves.certain & (leaves.token >= 0))
         gain = np.bincount(left.position, left.mass, len(open_))
         open_ &= gain > max(self.search.tolerance * _EXACT, LOSSLESS)
-        # Without a budget all leaves have their turn, sooner or later.
-        budget, lightest = np.full(len(open_), _ENDLESS_ROUND), 0.0
+        budget = np.maximum(_ROUND, self.rows // _ROUND_PART)
         if self.search.max_rows is not None:
-            budget, lightest = np.minimum(_ROUND, self.search.max_rows - self.rows), _ROUND_SHARE
+            budget = np.minimum(budget, self.search.max_rows - self.rows)
         which = np.flatnonzero(~leaves.certain & (leaves.token >= 0) & open_[leaves.position])
         position, value = leaves.position[which], self._value(leaves.where(which))
         order = np.lexsort((leaves.token[which], leaves.node[which], -value, position))
         which, position, value = which[order], position[order], value[order]
         first = np.searchsorted(position, position)
         rank = np.arange(len(which)) - first
-        keep = (rank < budget[position]) & (value >= value[first] * lightest) if len(which) else rank < 0
+        keep = (rank < budget[position]) & (value >= value[first] * _ROUND_SHARE) if len(which) else rank < 0
         chosen: IntArray = which[keep]
         return chosen
 
@@ -303,10 +382,9 @@ class Expansion:
 
     def _expand(self, asked: Leaves, child: IntArray, rows: Rows) -> Leaves:
         depth = self.positions.depth[asked.position]
-        search = self.search
-        found = expand(
-            self.plan, asked, child, rows, depth, self.threads, search.row_share, search.exact_from
-        )
+        light = self._light[asked.position]
+        self._note(child, asked.position, asked.mass)
+        found = expand(self.plan, asked, child, rows, depth, self.threads, light, self.search.exact_from)
         if self.search.order == "flips":
             self._learn(asked, child, found)
         return found

@@ -207,9 +207,8 @@ class _Following:
             open_entries = self._decide(self._take())
             granted = open_entries if budget is None else open_entries[:budget]
             self._given_up += open_entries[len(granted) :]
-            if granted and not self._expand(granted):
-                self._given_up += granted
-                return
+            if granted:
+                self._expand(granted)
 
     def finish(self) -> NextToken | None:
         """The distribution, or None where P(s) is zero."""
@@ -305,15 +304,19 @@ class _Following:
                 (left if outcomes.splits[k] else self._given_up).append(undecided)
         return left
 
-    def _expand(self, entries: list[_Entry]) -> bool:
-        """Read the rows after entries, which take their place; False where the teacher refuses."""
+    def _expand(self, entries: list[_Entry]) -> None:
+        """Read the rows after entries, which take their place; those whose paths the teacher refuses are given up."""
         plan = self.plan
         node = np.array([entry.node for entry in entries], dtype=np.int64)
         token = np.array([entry.token for entry in entries], dtype=np.int64)
         try:  # a session counts the nodes of its one tree as the plan does
             rows = self.session.extend(np.zeros(len(node), dtype=np.int64), node, token)
-        except TeacherError:
-            return False
+        except TeacherError:  # which path it was is not said: one of the longest, or they are refused as well
+            length = [self.session.trees[0].length(entry.node) for entry in entries]
+            self._given_up += [e for e, n in zip(entries, length, strict=True) if n == max(length)]
+            if fits := [e for e, n in zip(entries, length, strict=True) if n < max(length)]:
+                self._expand(fits)
+            return
         extension = plan.extend(node, token, self.reading.num_threads)
         nodes = Nodes.of(plan, extension)
         number = extension.first + np.arange(len(node))
@@ -331,7 +334,6 @@ class _Following:
         at -= extension.first
         outcomes = _Outcomes(core, self.student)
         self._add(outcomes, at + extension.first, token, outcome, log_mass + log_q[at], counted[at])
-        return True
 
 
 def _sums(group: IntArray, values: FloatArray, groups: int) -> FloatArray:

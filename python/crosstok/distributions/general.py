@@ -11,8 +11,8 @@ from crosstok.distributions.estimates import Estimate, estimates_of
 from crosstok.distributions.expansion import Expansion, Positions, Rows, Search, expand_known
 from crosstok.masses.aggregator import Masses
 from crosstok.masses.nodes import Nodes
-from crosstok.masses.prefixes import Prefixes
-from crosstok.pair import Plan
+from crosstok.masses.prefixes import THIN, Prefixes
+from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import IntArray
 from crosstok.reading import Growth, Reading, trees_of
 from crosstok.teacher.session import open_session
@@ -28,11 +28,11 @@ def estimates(
     """The distributions of each text of a plan that keeps its boundaries, and what they are shares of.
 
     search: how far leaves are replaced by further rows; None: only by those that the plan has. keep: None, or how many
-    entries of a row are wanted, about. Raises what `Reading.read` does.
+    entries of a row are wanted, about. Raises what `Reading.read` does, and TargetsError for sums that cannot be.
     """
     collector = ClosingCollector(plan, ROW_SHARE if search is None else search.row_share, keep)
-    prefixes, leaves, spent = _read(reading, plan, prompts, collector, search)
-    for found in estimates_of(plan, collector, prefixes, leaves, spent):
+    prefixes, leaves, spent, weak = _read(reading, plan, prompts, collector, search)
+    for found in estimates_of(plan, collector, prefixes, leaves, spent, weak):
         yield found, prefixes
 
 
@@ -42,25 +42,29 @@ def _read(
     prompts: Sequence[tuple[int, ...]],
     collector: ClosingCollector,
     search: Search | None,
-) -> tuple[Prefixes, Leaves, IntArray]:
-    """Read the plan's rows, and further ones: what prefixes and leaves come to, and how many each position used."""
+) -> tuple[Prefixes, Leaves, IntArray, BoolArray]:
+    """Read the plan's rows, and further ones: what prefixes and leaves come to, how many each position used, and
+    whether each node, further ones included, hangs on next to no canonical mass.
+    """
     exact_from = np.inf if search is None else search.exact_from
     if search is None or search.max_rows == 0:
         prefixes = reading.bounded(plan, prompts, collector)
         leaves = known_leaves(reading, plan, collector, prefixes, exact_from)[0]
-        return prefixes, leaves, np.zeros(len(collector.beyond.ends), dtype=np.int64)
+        return prefixes, leaves, np.zeros(len(collector.beyond.ends), dtype=np.int64), prefixes.weak
     with open_session(reading.teacher, trees_of(plan, prompts)) as session:
         prefixes = reading.bounded(plan, prompts, collector, session)
         leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
-        growth = Growth(reading, plan, session)
+        growth, weak = Growth(reading, plan, session), [prefixes.weak]
 
         def grow(node: IntArray, token: IntArray) -> Rows:
             tap = HeavyTap(plan, collector.row_share)
             nodes, masses = growth.read(node, token, tap)
+            weak.append((masses.kept < THIN) | np.concatenate(weak)[node])
             return rows_of(reading, nodes, masses, tap.finish())
 
         expansion = Expansion(plan, positions, search, reading.num_threads)
-        return prefixes, expansion.run(leaves, grow), expansion.rows
+        leaves = expansion.run(leaves, grow)
+        return prefixes, leaves, expansion.rows, np.concatenate(weak)
 
 
 def known_leaves(

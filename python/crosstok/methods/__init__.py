@@ -46,7 +46,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 CERTIFIED = ("auto", "unbiased")
 
 
-def open(name: str, reading: Reading, pair: Pair, width: int, **options: Any) -> Method:
+def open(name: str, reading: Reading, pair: Pair, width: int, /, **options: Any) -> Method:
     """The method of a name. width: of the student's logits. options: "beam": beam_width, beam_length, beam_floor;
     "recursion": budget; "unbiased": draws, seed, max_steps, row_share.
 

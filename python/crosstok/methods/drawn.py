@@ -69,7 +69,7 @@ def drawable(
     plan, beyond = collector.plan, collector.beyond
     open_ = leaves.where(~leaves.certain & (leaves.label != LOST))
     # Leaves without a node are what was dropped, which is drawn from token by token.
-    single, left = open_.where(open_.token >= 0), open_.where((open_.token < 0) & (open_.node >= 0))
+    single, left = open_.where(open_.token >= 0), _rests(collector, open_)
     parts = [Places(single.position, single.node, single.token, single.label, single.mass)]
     if not collector.row_share:
         return Places.join(parts)
@@ -85,6 +85,14 @@ def drawable(
     parts.append(_left(plan, left, leaves, collector.heavy.finish(), light))
     parts.append(_dropped(collector, prefixes))
     return Places.join(parts)
+
+
+def _rests(collector: ClosingCollector, leaves: Leaves) -> Leaves:
+    """What replaced leaves have left. What is gone behind a prefix that may be in is no such thing: none goes on."""
+    rests = leaves.where((leaves.token < 0) & (leaves.node >= 0))
+    text = collector.plan.node_text[rests.node]
+    depth = rests.position - collector.plan.student_ptr[text] - text
+    return rests.where(~collector.is_exact(rests.node, depth, collector.beyond.exact_given_up))
 
 
 def _dropped(collector: ClosingCollector, prefixes: Prefixes) -> Places:

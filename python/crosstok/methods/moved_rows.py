@@ -14,7 +14,7 @@ from crosstok.masses.prefixes import Prefixes
 from crosstok.methods.trunk import Trunk
 from crosstok.methods.vocabulary import Moves
 from crosstok.ragged import IntArray
-from crosstok.results import Distributions
+from crosstok.results import Distributions, Status
 
 
 class Moved(NamedTuple):
@@ -93,10 +93,15 @@ class Filler:
         self._logs[text][place] = given.log().float()
 
     def finish(self, prefixes: Prefixes) -> list[Distributions]:
-        """All distributions; those after teacher tokens of probability zero are all −inf. prefixes: the trunk's."""
+        """All distributions; those after teacher tokens of probability zero are all −inf. prefixes: the trunk's.
+
+        Their status: unsupported where they are all −inf, or come from a node with next to no canonical mass.
+        """
         found = []
         for text, line in enumerate(self._trunk.lines):
-            log_q = prefixes.log_q[self._trunk.plan.node_ptr[text] + line.node]
-            self._logs[text][torch.from_numpy(np.isneginf(log_q))] = -torch.inf
-            found.append(Distributions(line.student_ids, self._logs[text], self._lost[text]))
+            node, logs = self._trunk.plan.node_ptr[text] + line.node, self._logs[text]
+            logs[torch.from_numpy(np.isneginf(prefixes.log_q[node]))] = -torch.inf
+            nothing = np.isneginf(logs.amax(1).numpy()) | prefixes.weak[node]
+            status = np.where(nothing, Status.UNSUPPORTED, Status.ESTIMATED).astype(np.uint8)
+            found.append(Distributions(line.student_ids, logs, self._lost[text], status=status))
         return found

@@ -18,6 +18,7 @@ from crosstok.distributions import exact as dense
 from crosstok.distributions.closing import NO_TOKEN, ROW_SHARE, ClosingCollector, Leaves, look_up
 from crosstok.distributions.estimates import Estimate, estimates_of
 from crosstok.distributions.general import known_leaves
+from crosstok.distributions.status import exact_status, row_totals
 from crosstok.masses.nodes import Nodes
 from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.methods.drawn import Drawn, draw, drawable
@@ -87,7 +88,7 @@ class Unbiased:
                 Growth(self.reading, plan, session), positions.text, positions.depth, streams
             )
             rollouts.run(drawn, self.max_steps)
-        found = estimates_of(plan, collector, prefixes, leaves, rollouts.rows)
+        found = estimates_of(plan, collector, prefixes, leaves, rollouts.rows, prefixes.weak)
         return [
             self._corrected(plan, prefixes, text, each, drawn, rollouts) for text, each in enumerate(found)
         ]
@@ -117,8 +118,8 @@ class Unbiased:
             np.bincount(row[open_], mass[open_], len(found)).astype(np.float64),
             _upper(prefixes, text, len(found)) + np.log(found.total),
         )
-        undecided = torch.from_numpy(found.undecided).float()
-        return Distributions(ids, found.dense(self.width), undecided, found.spent, correction)
+        undecided, status = torch.from_numpy(found.undecided).float(), found.status()
+        return Distributions(ids, found.dense(self.width), undecided, found.spent, correction, status)
 
     def _exact(self, plan: Plan, prompts: list[tuple[int, ...]]) -> Iterator[Distributions]:
         """Where nothing is undecided."""
@@ -129,7 +130,8 @@ class Unbiased:
             rows, none = range(len(ids) + 1), np.zeros(len(ids) + 1, dtype=np.int64)
             logprobs = collector.finish(prefixes, text, rows).float()
             undecided, correction = torch.zeros(len(rows)), Correction.none(_upper(prefixes, text, len(rows)))
-            yield Distributions(ids, logprobs, undecided, none, correction)
+            status = exact_status(plan, prefixes, text, self.reading.canonical, row_totals(logprobs))
+            yield Distributions(ids, logprobs, undecided, none, correction, status)
 
     def _plan(self, batch: Sequence[Request], every_node: bool) -> tuple[Plan, list[tuple[int, ...]]]:
         plan = self.pair.plan(

@@ -89,8 +89,8 @@ def refine(
 ) -> Prefixes:
     """Refine all positions of a plan until the goal is met, the budget spent, or nothing is left to look at.
 
-    found: what the plan's own rows left undecided. ended: for each text whether its end-of-text is a label. Where the
-    teacher refuses a row the positions that asked for it end with the bounds that they have.
+    found: what the plan's own rows left undecided. ended: for each text whether its end-of-text is a label. An entry
+    whose row the teacher refuses (its path is too long) stays undecided; its position goes on with the others.
     """
     limits = _limits(prefixes, goal, ended)
     rounds = _Rounds(prefixes, goal, growth, _frontiers(plan, prefixes, found, limits))
@@ -249,7 +249,6 @@ class _Rounds:
         split = self._split.get((node, frontier.depth))
         if node < 0 or split is None:  # its row cannot be read, or says nothing of the position
             frontier.put_back(entry)
-            frontier.closed |= node < 0
             return
         log_in, found, number = split
         slot = None if found is None else Slot.of(found, number, entry.log_mass)

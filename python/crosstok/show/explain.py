@@ -15,6 +15,7 @@ from crosstok.pair import Pair, Plan
 from crosstok.reading import Reading
 from crosstok.results import Score, Status
 from crosstok.scores.labels import score_of
+from crosstok.scores.refine import Goal
 from crosstok.show.covers import PARTLY, CoverTap, Largest
 from crosstok.show.explanation import Cover, Explanation, Kind, Position, Token
 from crosstok.tokenizer import Tokenizer, to_text
@@ -29,26 +30,31 @@ def explain(
     prompt: Sequence[int] | None = None,
     ended: bool = True,
     max_covers: int = 12,
+    goal: Goal | None = None,
 ) -> Explanation:
     """What the teacher thinks of each student token of a text, with the ``max_covers`` largest covers of each.
 
     prompt: None (the text starts a document) or teacher ids. ended: end-of-text follows. Exponentials are in float64,
-    so that listed and unlisted covers sum to P; in the regime "general" to an upper bound, and bounds are those of the
-    plan's rows: no further ones are read. Raises TextError for
-    a text that is not admissible.
+    so that listed and unlisted covers sum to P; in the regime "general" to an upper bound by the plan's rows. goal:
+    what bounds are tightened to there, by further rows in a second reading; None: bounds are those of the plan's rows.
+    Raises TextError for a text that is not admissible.
     """
     if max_covers < 1:
         raise ValueError(f"max_covers must be at least 1, not {max_covers}")
     start, text = prompt is None, to_text(text)
     try:
         plan = pair.plan([text], start=start, ended=[ended], num_threads=reading.num_threads)
-        tap = CoverTap(plan, max_covers)
-        prefixes = reading.bounded(plan, [pair.prompt_ids(prompt)], tap, exact=True)
+        tap, prompts = CoverTap(plan, max_covers), [pair.prompt_ids(prompt)]
+        prefixes = reading.bounded(plan, prompts, tap, exact=True)
+        tight = prefixes
+        if goal is not None and prefixes.bounded:
+            tight = reading.prefixes(plan, prompts, [ended], goal)
     except TextError as error:
         raise TextError(error.reason, None, error.offset) from None
     except TeacherError as error:
         raise TeacherError(error.reason) from None
-    score, found = score_of(plan, prefixes, 0, ended), tap.finish(prefixes, ended)
+    score = score_of(plan, tight, 0, ended, tolerance=None if goal is None else goal.tolerance)
+    found = tap.finish(prefixes, ended)
     student, teacher = _aligned(plan, pair.teacher.encode(text, start).tolist(), ended)
     trunk = _Trunk(plan, pair.teacher, teacher)
     return Explanation(
