@@ -203,7 +203,7 @@ class Search:
 
     tolerance: float
     max_rows: int | None
-    order: str = "longer"
+    order: str = "mass"
 
     @classmethod
     def of(cls, tolerance: float | None, max_rows: int | None, /, **options: Any) -> Search:
