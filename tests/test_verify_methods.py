@@ -109,6 +109,11 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert_one_line(run("verify", *pair, *files, "--method", "bpm", "--tolerance", 0.1), "--method auto")
     result = run("verify", *pair, *files, "--method", "unbiased", "--method-option", "draws=3")
     assert result.exit_code == 0, result.output
-    for option, cause in (("draws", "NAME=VALUE"), ("draws=0", "draws"), ("width=3", "no option 'width'")):
+    for option, cause in (
+        ("draws", "NAME=VALUE"),
+        ("draws=0", "draws"),
+        ("draws=abc", "whole number"),
+        ("width=3", "no option 'width'"),
+    ):
         wrong = run("verify", *pair, *files, "--method", "unbiased", "--method-option", option)
         assert_one_line(wrong, "--method-option", cause)

@@ -50,7 +50,7 @@ class Scorer:
     the non-canonical mass). method: "auto": exact where nothing is undecided, which is everywhere in the regimes "same"
     and "subset", else between bounds; "unbiased": with a sampled correction; others, for comparison, are in
     `crosstok.methods` ("beam", "strict_1to1", "bpm", "recursion"). method_options are the method's; those of "auto":
-    order, one of `crosstok.expansion.ORDERS`, in which the leaves of distributions are replaced by further rows.
+    order, one of `crosstok.distributions.expansion.ORDERS`, in which leaves are replaced by further rows.
     tolerance, max_rows: how far bounds are tightened by further teacher rows, in the regime "general" only; see
     `score`. temperature divides the teacher's logits before anything else. width: of the student's logits, for padded
     heads. num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the
@@ -164,8 +164,9 @@ class Scorer:
         n + 1 rows whatever ``ended`` is. top_k: cut to so many entries a row, as `SparseTargets`. In the regime
         "general" rows are the closing estimate, and `Distributions.undecided_mass` bounds their total variation from
         the truth; with a tolerance further rows are read, best first, until it is no larger, or ``max_rows`` were used
-        for a position, or what is left is too light to be looked up: tokens of the text's own rows with less than
-        1e-4 times the tolerance each. `Distributions.status` says what came of it. Raises what `score` raises.
+        for a position, or what is left is too light to be looked up: tokens with less than 1e-4 times the tolerance
+        of their row. `Distributions.status` says what came of it. Raises what `score` raises, and TargetsError for rows
+        that contradict themselves.
         """
         if top_k is None:
             return list(self.iter_distributions(texts, prompts, ended))

@@ -156,7 +156,8 @@ class Frontier:
         for token, mass in zip(rest.tokens[:CHUNK].tolist(), rest.masses[:CHUNK].tolist(), strict=True):
             over = rest.prefix.over + self._vocabulary.bytes_of[token][rest.skip :]
             decision = self._target.decide(over)
-            self._settled(decision, mass)
+            if decision != LOST or not rest.skip:  # before s_1..s_i is spelled nothing is in
+                self._settled(decision, mass)
             if decision == UNDECIDED:
                 self._keep(Prefix((*rest.prefix.path, token), over), mass)
         left = Rest(rest.prefix, rest.tokens[CHUNK:], rest.masses[CHUNK:], rest.skip)

@@ -196,7 +196,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class Search:
-    """When a position is done, and in which order its leaves are looked at: one of `ORDERS`, compared in README.
+    """When a position is done, and in which order its leaves are looked at: one of `ORDERS`.
 
     tolerance: of the undecided mass. max_rows: further rows a position, None: any number.
     """
@@ -247,12 +247,13 @@ class Positions:
 class Expansion:
     """Rounds over all positions of a batch: the best leaves of each, whose rows are then read together.
 
-    A position's choices depend on nothing outside its text. rows: int64 [positions], further rows used so far.
+    A position's choices depend on nothing outside its text. rows: int64 [positions], further rows used so far; asked:
+    the same with those that were refused.
     """
 
     def __init__(self, plan: Plan, positions: Positions, search: Search, threads: int) -> None:
         self.plan, self.positions, self.search, self.threads = plan, positions, search, threads
-        self.rows = np.zeros(len(positions.text), dtype=np.int64)
+        self.rows, self.asked = np.zeros((2, len(positions.text)), dtype=np.int64)
         self._flips = Flips(plan.pair.longer_tokens, len(plan))
         self._node_of: dict[tuple[int, int], int] = {}
         self._read: list[Rows] = []
@@ -279,6 +280,7 @@ class Expansion:
         for mine, rows in self._rows_of(child):
             parts.append(self._expand(asked.where(mine), child[mine], rows))
         self.rows += np.bincount(asked.position[child >= 0], minlength=len(self.rows))
+        self.asked += np.bincount(asked.position, minlength=len(self.rows))
         return Leaves.join(parts)
 
     def _rows_of(self, child: IntArray) -> Iterator[tuple[IntArray, Rows]]:
@@ -344,7 +346,7 @@ class Expansion:
         left = leaves.where(~leaves.certain & (leaves.token >= 0))
         gain = np.bincount(left.position, left.mass, len(open_))
         open_ &= gain > max(self.search.tolerance * _EXACT, LOSSLESS)
-        budget = np.maximum(_ROUND, self.rows // _ROUND_PART)
+        budget = np.maximum(_ROUND, self.asked // _ROUND_PART)
         if self.search.max_rows is not None:
             budget = np.minimum(budget, self.search.max_rows - self.rows)
         which = np.flatnonzero(~leaves.certain & (leaves.token >= 0) & open_[leaves.position])
@@ -354,8 +356,7 @@ class Expansion:
         first = np.searchsorted(position, position)
         rank = np.arange(len(which)) - first
         keep = (rank < budget[position]) & (value >= value[first] * _ROUND_SHARE) if len(which) else rank < 0
-        chosen: IntArray = which[keep]
-        return chosen
+        return np.asarray(which[keep])
 
     def _value(self, leaves: Leaves) -> FloatArray:
         """float64 [leaves]: what decides which are first."""
@@ -364,8 +365,7 @@ class Expansion:
             return mass
         if self.search.order == "longer":
             longer = self.plan.pair.longer_tokens[np.maximum(leaves.label, 0)]
-            found: FloatArray = mass * (1.0 + np.log2(1.0 + np.where(leaves.label >= 0, longer, 1 << 16)))
-            return found
+            return np.asarray(mass * (1.0 + np.log2(1.0 + np.where(leaves.label >= 0, longer, 1 << 16))))
         return mass * self._flips.rate(self.positions.text[leaves.position], leaves.label)
 
     def _children(self, asked: Leaves, grow: Grower) -> IntArray:

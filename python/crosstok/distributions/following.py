@@ -172,6 +172,7 @@ class _Following:
         self._slots: list[_Slot] = []
         self._heap: list[tuple[float, int, _Slot]] = []
         self._given_up: list[_Entry] = []
+        self._too_long: float = math.inf  # paths of so many tokens, prompt included, are refused
         self._perhaps = 0.0
         self._rows = self._looked = 0
 
@@ -306,17 +307,18 @@ class _Following:
 
     def _expand(self, entries: list[_Entry]) -> None:
         """Read the rows after entries, which take their place; those whose paths the teacher refuses are given up."""
-        plan = self.plan
+        plan, length = self.plan, [self.session.trees[0].length(entry.node) for entry in entries]
+        self._given_up += [e for e, n in zip(entries, length, strict=True) if n >= self._too_long]
+        entries = [e for e, n in zip(entries, length, strict=True) if n < self._too_long]
+        if not entries:
+            return
         node = np.array([entry.node for entry in entries], dtype=np.int64)
         token = np.array([entry.token for entry in entries], dtype=np.int64)
         try:  # a session counts the nodes of its one tree as the plan does
             rows = self.session.extend(np.zeros(len(node), dtype=np.int64), node, token)
         except TeacherError:  # which path it was is not said: one of the longest, or they are refused as well
-            length = [self.session.trees[0].length(entry.node) for entry in entries]
-            self._given_up += [e for e, n in zip(entries, length, strict=True) if n == max(length)]
-            if fits := [e for e, n in zip(entries, length, strict=True) if n < max(length)]:
-                self._expand(fits)
-            return
+            self._too_long = max(n for n in length if n < self._too_long)
+            return self._expand(entries)
         extension = plan.extend(node, token, self.reading.num_threads)
         nodes = Nodes.of(plan, extension)
         number = extension.first + np.arange(len(node))

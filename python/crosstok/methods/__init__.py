@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 from crosstok.methods.beam import Beam
@@ -56,9 +57,13 @@ def open(name: str, reading: Reading, pair: Pair, width: int, /, **options: Any)
     if name not in METHODS:
         raise ValueError(f"no method {name!r}, only {', '.join(map(repr, METHODS))}")
     method: Any = METHODS[name]
-    known = {field.name for field in fields(method) if field.init} - {"reading", "pair", "width"}
-    for option in options:
-        if option not in known:
+    known = {field.name: field.type for field in fields(method) if field.init}
+    for option, value in options.items():
+        if option not in known or option in ("reading", "pair", "width"):
             raise ValueError(f"method {name!r} has no option {option!r}")
+        kind = Integral if known[option] in ("int", int) else Real
+        if not isinstance(value, kind) or isinstance(value, bool):
+            wanted = "a whole number" if kind is Integral else "a number"
+            raise ValueError(f"option {option!r} of method {name!r} is {wanted}, not {value!r}")
     opened: Method = method(reading, pair, width, **options)
     return opened
