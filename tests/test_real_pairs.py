@@ -6,18 +6,32 @@ import json
 import random
 import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
+import crosstok as ct
 import pytest
 import real
+import torch
 from test_real_model import smollm2  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benches"))
 decisions = import_module("suite.pairs.decisions")
 
+ODD = [
+    "ﬁ",
+    "😀",
+    "👨\u200d👩\u200d👧 family",
+    "é",
+    "한국어",
+    "नमस्ते",
+    "日本語のテキスト",
+    "中文字符,测试。",
+    "don't  we'll",
+    "\u200b",
+]
 STUDENTS = ("qwen3", "gemma3", "llama3", "llama2", "deepseek")
 
 
@@ -97,9 +111,34 @@ def check(
             assert found == decision, (text, data, prefix, start)
 
 
+def admissible(pair: ct.Pair, text: str) -> bool:
+    try:
+        pair.encode(text)
+    except ct.TextError:
+        return False
+    return True
+
+
 def is_text(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("name", ["smollm2", "gemma3", "llama2", "qwen3"])
+def test_rounding_is_not_undecided(name: str) -> None:
+    """A difference of float32 sums is no mass that nobody has looked at: a text's statuses do not hang on its batch."""
+    teacher = ct.HFTeacher(str(resources.files("crosstok.demo")), dtype=torch.float32)
+    own = ct.Tokenizer.from_pretrained(str(resources.files("crosstok.demo")))
+    student = real.load(name).tok
+    scorer = ct.Scorer(teacher, ct.Pair(own, student, None, student.eos_ids or student.special_ids[:1]))
+    texts = [text for text in ODD if admissible(scorer.pair, text)]
+    together = scorer.score(texts, [(5, 6)] * len(texts))
+    for text, score in zip(texts, together, strict=True):
+        alone = scorer.score([text], [(5, 6)])[0]
+        assert alone.status.tolist() == score.status.tolist(), text
+        widths = alone.upper - alone.lower
+        assert not ((widths > 0) & (widths < 1e-7)).any(), text
+    assert sum(int((score.status == 0).sum()) for score in together) > 5

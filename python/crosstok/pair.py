@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crosstok import _core
 from crosstok.errors import NotCanonicalError, TextError, UnsupportedTokenizerError
-from crosstok.ragged import IntArray, Ragged, ids_array, one_id
+from crosstok.ragged import IntArray, Ragged, ids_array, one_id, whole_number
 from crosstok.tokenizer import Tokenizer, to_text
 
 BoolArray = npt.NDArray[np.bool_]
@@ -368,8 +368,10 @@ def enumerate_covers(
 
     A last id that ends a text asks for the complete texts there. Texts continue something (``start=False``).
     A prefix that no text has, or with an id that the student does not have, has no covers. Raises PlanError where
-    there are more than ``max_covers``, ValueError for a negative id.
+    there are more than ``max_covers``, ValueError for a negative id, limit or number of threads.
     """
+    whole_number("max_covers", max_covers, 0)
+    whole_number("num_threads", num_threads, 0)
     ids = Ragged.of(student_ids)
     core = _core.enumerate_covers(pair._core, ids.values, ids.offsets, max_covers, num_threads)
     arrays = (core.node_token, core.node_parent, core.cover_node, core.cover_token)
@@ -391,8 +393,8 @@ def _eos(tokenizer: Tokenizer, given: int | Sequence[int] | None, whose: str) ->
         ids: tuple[int, ...] = tokenizer.eos_ids
         if not ids:
             raise UnsupportedTokenizerError(
-                f"the {whose} does not say which ids end a text: pass {whose}_eos (or load a directory with "
-                "generation_config.json, tokenizer_config.json or a chat template)"
+                f"the {whose} does not say which ids end a text: pass {whose}_eos (--{whose}-eos; "
+                "or load a directory with generation_config.json, tokenizer_config.json or a chat template)"
             )
         return ids
     listed = [given] if isinstance(given, (int, np.integer)) else list(given)

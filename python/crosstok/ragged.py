@@ -65,3 +65,11 @@ def one_id(id: int | np.integer[Any]) -> int:
     if not 0 <= int(id) < 1 << 32:
         raise ValueError(f"id {id} is out of range")
     return int(id)
+
+
+def whole_number(name: str, value: object, least: int) -> None:
+    """Raise ValueError for an argument that is neither None nor a whole number from ``least`` on."""
+    if value is None:
+        return
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number, {least} at least, not {value!r}")

@@ -56,11 +56,14 @@ class Request:
 def requests_of(texts: Texts, prompts: Prompts, ended: Ended) -> Iterator[Request]:
     """Put texts, prompts and flags together, lazily.
 
-    Raises TypeError for a single text instead of several, ValueError where the numbers differ: at once where all have
-    a length, otherwise at the end of the shorter one; prompts and flags without a length may be more, or endless.
+    Raises TypeError for a single text instead of several, and for a text, a prompt and flags that are none; ValueError
+    where the numbers differ: at once where all have a length, otherwise at the end of the shorter one; prompts and
+    flags without a length may be more, or endless.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError("texts must be a list of texts, not one text")
+    if isinstance(ended, str) or not isinstance(ended, (bool, np.bool_, Iterable)):
+        raise TypeError(f"ended must be True, False or one of these for each text, not {ended!r}")
     for name, given in (("prompts", prompts), ("ended", ended)):
         if isinstance(given, Sized) and isinstance(texts, Sized) and len(given) != len(texts):
             raise ValueError(f"{name}: {len(given)} for {len(texts)} texts")
@@ -77,6 +80,10 @@ def _zipped(
         prompt, flag = next(coming, end), next(flag_of, end)
         if prompt is end or flag is end:
             raise ValueError(f"prompts or ended: only {number}, but there are more texts")
+        if not isinstance(text, (str, bytes)):
+            raise TypeError(f"text {number} must be a str or bytes, not {type(text).__name__}")
+        if prompt is not None and (isinstance(prompt, (str, bytes)) or not isinstance(prompt, Sized)):
+            raise TypeError(f"the prompt of text {number} must be token ids, not {type(prompt).__name__}")
         yield Request(text, cast("Sequence[int] | None", prompt), bool(flag))
     # Lazy ones may be endless; what has a length must have this one, or it belongs to other texts.
     for name, given in (("prompts", prompts), ("ended", flags)):

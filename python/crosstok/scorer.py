@@ -19,7 +19,7 @@ from crosstok.distributions.status import exact_status, row_totals
 from crosstok.errors import PlanError, TeacherError, TextError
 from crosstok.masses.prefixes import Prefixes, gather
 from crosstok.pair import Pair, Plan
-from crosstok.ragged import IntArray
+from crosstok.ragged import IntArray, whole_number
 from crosstok.reading import Reading
 from crosstok.requests import Ended, Prompts, Request, Texts, ahead, form_batches, requests_of
 from crosstok.results import Distributions, NextToken, Score, Source, Timings
@@ -75,7 +75,13 @@ class Scorer:
         num_threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(pair, Pair):
+            raise TypeError(f"pair must be a Pair, not {type(pair).__name__}")
+        if not isinstance(method_options or {}, Mapping):
+            raise TypeError(f"method_options must be a mapping, not {type(method_options).__name__}")
         _check_options(canonical, tolerance, max_rows, temperature)
+        whole_number("width", width, 1)
+        whole_number("num_threads", num_threads, 0)
         self.teacher, self.pair = teacher, pair
         self.width = max(pair.student.vocab_size, width or 0)
         self.timings = Timings()
@@ -186,8 +192,7 @@ class Scorer:
         self, texts: Texts, prompts: Prompts = None, ended: Ended = True, top_k: int | None = None
     ) -> Iterator[Distributions] | Iterator[SparseTargets]:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, not {top_k}")
+        whole_number("top_k", top_k, 1)
         requests = requests_of(texts, prompts, ended)
         if top_k is not None and self._method is None:
             batches = form_batches(requests, self.batch_budget)  # no row is ever dense
@@ -350,8 +355,7 @@ def _check_options(canonical: str, tolerance: float | None, max_rows: int | None
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance is a share of mass, not {tolerance}")
-    if max_rows is not None and max_rows < 0:
-        raise ValueError(f"max_rows must not be negative: {max_rows}")
+    whole_number("max_rows", max_rows, 0)
 
 
 def _check_tolerance(teacher: Teacher, method: str, tolerance: float, max_rows: int | None) -> None:

@@ -79,10 +79,12 @@ class SparseTargets:
     label_ids: int64 [N], the next token s_{i+1}; the last row's is end-of-text, or -1 where the text does not end
     there. label_logp, label_lower, label_upper: float32 [N], as in a `Score` without a tolerance, moved to where rows
     are certain of more; not normalised; 0 where there is no label. A label is among its row's entries unless its
-    label_logp is −inf, or the row has none and is UNSUPPORTED. undecided_mass: float32 [N]. status: uint8 [N], the
-    `Status` of the *label*, as in a `Score` (EXACT, CERTIFIED or ESTIMATED by label_lower and label_upper, not by
-    undecided_mass); UNSUPPORTED where the row is that as well, and the row's where there is no label: see
-    `Distributions.status`, which is the row's everywhere. byte_span: int32 [N, 2], the label's bytes in the text.
+    label_logp is −inf, or the row has none and is UNSUPPORTED; that entry is the row's estimate like the others, within
+    undecided_mass of the truth, and may lie outside the label's bounds, which rest on more rows. undecided_mass:
+    float32 [N]. status: uint8 [N], the `Status` of the *label*, as in a `Score` (EXACT, CERTIFIED or ESTIMATED by
+    label_lower and label_upper, not by undecided_mass); UNSUPPORTED where the row is that as well, and the row's where
+    there is no label: see `Distributions.status`, which is the row's everywhere. byte_span: int32 [N, 2], the label's
+    bytes in the text.
     """
 
     ptr: IntArray

@@ -235,7 +235,10 @@ def _special_ids(core: _core.Tokenizer) -> dict[bytes, int]:
 
 
 def to_text(text: str | bytes, index: int | None = None) -> str:
-    """The text as a str that has a UTF-8 encoding. Raises TextError where there is none."""
+    """The text as a str that has a UTF-8 encoding. Raises TextError where there is none, TypeError for another type."""
+    if not isinstance(text, (str, bytes)):
+        which = "a text" if index is None else f"text {index}"
+        raise TypeError(f"{which} must be a str or bytes, not {type(text).__name__}")
     if isinstance(text, bytes):
         try:
             return text.decode()

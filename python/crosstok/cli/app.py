@@ -243,7 +243,8 @@ def verify(
 ) -> None:
     """Score some texts again to a tight tolerance: how far off is the method in use, and do its bounds hold?
 
-    The exit status is 1 where a bound does not hold.
+    The exit status is 1 where a bound does not hold. A tolerance takes as many rows as it needs, and long, unless
+    --max-rows limits them.
     """
     with errors_as_exit():
         from crosstok.cli.progress import progress_bar

@@ -103,6 +103,11 @@ def totals_table(demo: Demo) -> Table:
     return table
 
 
+def _number(value: float, form: str) -> str:
+    """A figure; a dash for one that there is none of."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def summary_table(summary: Summary) -> Table:
     """Return the summary of `crosstok score`."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -113,9 +118,9 @@ def summary_table(summary: Summary) -> Table:
         table.add_row("of probability zero (not in the totals)", f"{summary.impossible}")
     table.add_row("student tokens", f"{summary.student_tokens}")
     table.add_row("teacher rows", f"{summary.rows}")
-    table.add_row("teacher rows per canonical teacher token", f"{summary.rows_per_token:.3f}")
+    table.add_row("teacher rows per canonical teacher token", _number(summary.rows_per_token, ".3f"))
     table.add_row("total log-probability, nats", f"{summary.nats:.4f}")
-    table.add_row("bits per byte", f"{summary.bits_per_byte:.4f}")
+    table.add_row("bits per byte", _number(summary.bits_per_byte, ".4f"))
     table.add_row("mean non-canonical mass", f"{summary.mean_noncanonical:.2e}")
     table.add_row("mean inadmissible mass", f"{summary.mean_inadmissible:.2e}")
     if summary.certified or summary.estimated:

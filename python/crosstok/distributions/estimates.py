@@ -18,6 +18,8 @@ from crosstok.ragged import FloatArray, IntArray
 
 # How far sums of masses may be from what they should be.
 _ROUNDING = 1e-6
+# Masses below this are shares of an upper bound that is hundreds of nats above all estimates.
+_LEAST = 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,19 +122,25 @@ def estimates_of(
         mine = labelled.where(np.arange(of_text.start, of_text.stop))
         mine.position[:] -= first
         possible = prefixes.upper[prefixes.first[text] + np.arange(last - first)] > -np.inf
+        # Of what is less than any number of its own nothing is known.
+        some = possible & (total[first:last] >= _LEAST)
         # What is counted may be more than the bound: a closing may be what the bound has ruled out (fact 32). What is
         # certain may not.
         check_sums(sure[first:last])
-        some = possible & (total[first:last] > 0)
+        mine = mine.where(some[mine.position])
+        node, depth, weight = collector.exact_nodes(prefixes, text)
+        weight = np.where(some[depth] & (collector.light.mass[node] > 0), weight, 0.0)
         yield Estimate(
             collector,
-            *collector.exact_nodes(prefixes, text),
+            node,
+            depth,
+            weight,
             leaves=mine,
             total=np.where(some, total[first:last], 1.0),
             most=np.where(some, most[first:last], 1.0),
-            undecided=np.where(possible, undecided[first:last], 0.0),
+            undecided=np.where(possible, np.where(some, undecided[first:last], 1.0), 0.0),
             spent=spent[first:last],
-            empty=~possible | (says[first:last] == 0),
+            empty=~some | (says[first:last] == 0),
             thin=possible & (through[first:last] > THIN * says[first:last]),
         )
 

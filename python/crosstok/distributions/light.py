@@ -17,6 +17,9 @@ from crosstok.masses.nodes import OUT, UNLIKELY
 from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
 
+# Less light mass than this share of a row is none.
+_FAINT = 1e-36
+
 
 class _Columns:
     """The student tokens that light mass goes to: ids, int64 [C], rising; each is the first of some teacher token."""
@@ -81,6 +84,8 @@ class Light:
         nodes = block.nodes[rows]
         self._clear_unlikely(nodes, share)
         grouped = self._columns.group(share).mul_(scale).float()
+        # Too little to be told from zero, or to be divided by, in float32.
+        grouped.masked_fill_(grouped.sum(dim=1, keepdim=True) < _FAINT, 0)
         self.mass[nodes] = grouped.sum(dim=1).double().cpu().numpy()
         if self.keep is None:
             self._whole.update(zip(nodes.tolist(), grouped.cpu(), strict=True))

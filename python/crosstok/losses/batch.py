@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
-from crosstok.ragged import IntArray
+from crosstok.ragged import IntArray, whole_number
 from crosstok.results import Distributions
 from crosstok.targets import NO_LABEL, BoolArray, Kept, SparseTargets, keep_top
 
@@ -114,6 +114,7 @@ def collate(
     """
     if not targets:
         raise ValueError("no targets to collate")
+    whole_number("top_k", top_k, 1)
     sparse = [target for target in targets if isinstance(target, SparseTargets)]
     dense = [target for target in targets if isinstance(target, Distributions)]
     if len(targets) not in (len(sparse), len(dense)):
@@ -158,9 +159,8 @@ def _places(
         starts = [0] * len(lengths)
     if len(starts) != len(lengths):
         raise ValueError(f"starts: {len(starts)} for {len(lengths)} texts")
-    low = min(starts)
-    if low < -1:
-        raise ValueError(f"text {list(starts).index(low)}: starts at {low}")
+    for i, start in enumerate(starts):
+        whole_number(f"the start of text {i}", start, -1)
     text = np.repeat(np.arange(len(lengths)), lengths)
     step = np.concatenate(
         [np.arange(start, start + rows) for start, rows in zip(starts, lengths, strict=True)]
@@ -173,6 +173,8 @@ def _labels(dense: list[Distributions], eos: int | Sequence[int | None] | None) 
     ends = [eos] * len(dense) if eos is None or isinstance(eos, (int, np.integer)) else list(eos)
     if len(ends) != len(dense):
         raise ValueError(f"eos: {len(ends)} for {len(dense)} texts")
+    for i, end in enumerate(ends):
+        whole_number(f"the end-of-text id of text {i}", end, 0)
     return [
         np.append(target.student_ids, NO_LABEL if end is None else end).astype(np.int64)
         for target, end in zip(dense, ends, strict=True)

@@ -25,6 +25,8 @@ _LOG_THIN_ROW = float(np.log(1e-6))
 # What is left of a row is the row less what is listed; below this share of the row it is summed entry by entry, since
 # the difference has an error of some 1e-15 of the row.
 _SMALL_REST = 1e-6
+# Shares are no larger than e to this.
+_LARGEST = 700.0
 # Ranges of more tokens than this are summed by running sums over the row, which take about this much memory at a time.
 _LONG = 64
 RUNNING_BYTES = 16 << 20
@@ -346,10 +348,10 @@ def log_sum(values: FloatArray, group: IntArray, groups: int) -> FloatArray:
 
 
 def shares(values: FloatArray, of: FloatArray) -> FloatArray:
-    """exp(values − of), zero where either is −inf."""
+    """exp(values − of), zero where either is −inf, and finite."""
     possible = (values > -np.inf) & (of > -np.inf)
     out = np.zeros(len(values))
-    out[possible] = np.exp(values[possible] - of[possible])
+    out[possible] = np.exp(np.minimum(values[possible] - of[possible], _LARGEST))
     return out
 
 

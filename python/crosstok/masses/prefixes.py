@@ -100,7 +100,7 @@ def gather(plan: Plan, masses: Masses, known: Known | None = None) -> Prefixes:
     weight = shares(covers.log_mass, estimate[covers.position])
     at = first[plan.node_text] + plan.node_depth
     # A row without any canonical mass loses all that reaches it.
-    lost = shares(log_q, estimate[at]) * masses.dead
+    lost = np.where(masses.dead, shares(log_q, estimate[at]), 0.0)
     return Prefixes(
         first=first,
         lower=lower,

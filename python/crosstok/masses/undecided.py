@@ -19,8 +19,8 @@ from crosstok.ragged import FloatArray, IntArray
 # leave them undecided by both tokenizers. Of a row, those are looked at that may be such.
 HEAVY = 1e-4
 ROW_FLOOR = HEAVY / 10
-# A difference of masses below this share of them is rounding.
-_NOTHING = 1e-13
+# A difference of masses below this share of them may be rounding: they are sums of exponentials in the rows' own type.
+_ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +149,19 @@ class UndecidedTap:
             rank = np.arange(len(order)) - np.searchsorted(slot[order], slot[order])
             complete[slot[order[rank >= self.most]]] = False
             order = order[rank < self.most]
-        slot, kind, log_mass = slot[order], kind[order], log_mass[order]
+        slot, kind, log_mass, token = slot[order], kind[order], log_mass[order], token[order]
+        unseen, doubtful = _rest(slots.mass, _by_kind(slot, kind, log_mass, len(total)), block.share.dtype)
+        unseen[complete] = -np.inf
+        again = np.flatnonzero(doubtful & ~complete)
+        unseen[again] = slots.unseen(again, aggregator.plan, block, slot, token)
         self._parts.append(
             Undecided(
                 node=slots.node,
                 depth=slots.depth,
                 ptr=np.searchsorted(slot, np.arange(len(total) + 1)).astype(np.int64),
                 mass=slots.mass,
-                unseen=_rest(slots.mass, _by_kind(slot, kind, log_mass, len(total)), complete),
-                token=token[order],
+                unseen=unseen,
+                token=token,
                 kind=kind,
                 log_mass=log_mass,
             )
@@ -223,6 +227,23 @@ class _Slots:
         inside = (at >= 0) & (place >= 0) & (self.slot[at] == slot) & (place < self.last[at])
         return entry[inside], slot[inside], self.kind[at[inside]]
 
+    def unseen(
+        self, which: IntArray, plan: Plan, block: Block, slot: IntArray, token: IntArray
+    ) -> FloatArray:
+        """float64 [k, 2]: log of the likely and of the unlikely mass that slots ``which`` have, but for their tokens.
+
+        Entry by entry. slot, token: int64 [entries], those that do not count.
+        """
+        of, ranges = expand(
+            np.searchsorted(self.slot, which), np.searchsorted(self.slot, which, side="right")
+        )
+        owner, places = expand(self.first[ranges], self.last[ranges])
+        of, kind, others = of[owner], self.kind[ranges][owner], plan.order[places]
+        width = block.share.shape[1]
+        new = ~np.isin(which[of] * width + others, slot * width + token)
+        of, kind, others = of[new], kind[new], others[new]
+        return _by_kind(of, kind, log_masses(block, self.row[which[of]], others), len(which))
+
 
 def _candidates(block: Block, slot_row: IntArray, floor: FloatArray) -> tuple[IntArray, IntArray]:
     """Entries (row, token) of canonical tokens that some slot of their row may keep."""
@@ -237,15 +258,19 @@ def _candidates(block: Block, slot_row: IntArray, floor: FloatArray) -> tuple[In
     return rows[hits[:, 0]], hits[:, 1]
 
 
-def _rest(mass: FloatArray, kept: FloatArray, complete: BoolArray) -> FloatArray:
-    """float64 [slots, 2]: log of what is left of ``mass`` without ``kept``; nothing where that is complete."""
+def _rest(mass: FloatArray, kept: FloatArray, dtype: torch.dtype) -> tuple[FloatArray, BoolArray]:
+    """float64 [slots, 2]: log of what is left of ``mass`` without ``kept``; bool [slots]: it may be rounding.
+
+    dtype: of the exponentials that ``mass`` sums up.
+    """
     top = mass.max(axis=1, keepdims=True)
     top[np.isneginf(top)] = 0.0
-    left = np.exp(mass - top) - np.exp(kept - top)
-    left[complete[:, None] | (left < _NOTHING)] = 0.0
+    whole = np.exp(mass - top)
+    left = whole - np.exp(kept - top)
+    close = ((left < _ROUNDING[dtype] * whole) & (whole > 0)).any(axis=1)
     with np.errstate(divide="ignore"):
-        rest: FloatArray = np.log(left) + top
-    return rest
+        rest: FloatArray = np.log(np.maximum(left, 0.0)) + top
+    return rest, close
 
 
 def log_masses(block: Block, rows: IntArray, tokens: IntArray) -> FloatArray:

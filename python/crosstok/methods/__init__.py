@@ -55,7 +55,7 @@ def open(name: str, reading: Reading, pair: Pair, width: int, /, **options: Any)
     that the option cannot have.
     """
     if name not in METHODS:
-        raise ValueError(f"no method {name!r}, only {', '.join(map(repr, METHODS))}")
+        raise ValueError(f"no method {name!r}, only {', '.join(map(repr, ('auto', *METHODS)))}")
     method: Any = METHODS[name]
     known = {field.name: field.type for field in fields(method) if field.init}
     for option, value in options.items():

@@ -55,12 +55,13 @@ def verify(
     """Score texts with the method in use and again to ``reference_tolerance``, and compare.
 
     texts, prompts, ended: as `Scorer.score` takes them, finite. canonical to num_threads: the method in use, as
-    `Scorer` takes it; temperature, canonical and num_threads are the reference's too. sample: how many texts to draw,
-    without replacement (None: all). Labels are compared at all of their positions; whole distributions at
+    `Scorer` takes it; temperature, canonical and num_threads are the reference's too. Without max_rows a tolerance is
+    read for until it is met, at all positions of the texts that have one to be compared. sample: how many texts to
+    draw, without replacement (None: all). Labels are compared at all of their positions; whole distributions at
     ``positions`` of these, drawn from those after a prefix that has a probability (`Scorer.next_token` with the
-    reference's tolerance is what they are compared with). rounding: nats by which bounds may miss each other, None:
-    as the teacher's arithmetic has it (`ROUNDING`). seed: of what is drawn. report: takes what is being done, how
-    many are, and of how many.
+    reference's tolerance is what they are compared with). rounding: nats by which bounds may miss each other, None: as
+    the teacher's arithmetic has it (`ROUNDING`). seed: of what is drawn. report: takes what is being done, how many
+    are, and of how many.
 
     Raises what `Scorer` and `Scorer.score` raise, errors naming a text by its place in ``texts``; ValueError for a
     sample below 1, fewer than 0 positions, negative rounding, and texts without any student token.

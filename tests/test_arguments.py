@@ -1,0 +1,102 @@
+"""What cannot be is refused where it comes in, by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import crosstok as ct
+import pytest
+
+pytest.importorskip("torch")
+
+from crosstok.losses import collate
+from test_refine import demo_pair
+
+
+@pytest.fixture(scope="module")
+def demo(one_thread: None) -> tuple[Any, Any]:
+    """`demo_pair`."""
+    return demo_pair()
+
+
+@pytest.mark.parametrize(
+    ("texts", "others", "message"),
+    [
+        ([None], (), "text 0 must be a str or bytes, not NoneType"),
+        (["a", 5], (), "text 1 must be a str or bytes, not int"),
+        (["a", "b"], ([5, 6],), "the prompt of text 0 must be token ids, not int"),
+        (["a"], (["b"],), "the prompt of text 0 must be token ids, not str"),
+        (["a"], (None, 0), "ended must be True, False or one of these for each text, not 0"),
+        (["a"], (None, "n"), "ended must be True, False or one of these for each text, not 'n'"),
+        (["a"], (None, None), "ended must be True, False or one of these for each text, not None"),
+    ],
+)
+def test_texts_prompts_and_flags(
+    demo: tuple[Any, Any], texts: list[Any], others: tuple[Any, ...], message: str
+) -> None:
+    scorer = ct.Scorer(*demo)
+    for call in (scorer.score, scorer.distributions):
+        with pytest.raises(TypeError, match=message):
+            call(texts, *others)
+
+
+@pytest.mark.parametrize("text", [None, 5, ["abc"]])
+def test_a_single_text(demo: tuple[Any, Any], text: Any) -> None:
+    teacher, pair = demo
+    for call in (pair.encode, ct.Scorer(teacher, pair).show):
+        with pytest.raises(TypeError, match="a text must be a str or bytes"):
+            call(text)
+    with pytest.raises(TypeError, match="text 0 must be a str or bytes"):
+        pair.plan([text])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_threads": -1}, "num_threads must be a whole number, 0 at least, not -1"),
+        ({"width": 50_000.5}, "width must be a whole number, 1 at least, not 50000.5"),
+        ({"width": -1}, "width must be"),
+        ({"width": True}, "width must be"),
+        ({"max_rows": 1.5, "tolerance": 0.1}, "max_rows must be a whole number, 0 at least, not 1.5"),
+        ({"max_rows": -1, "tolerance": 0.1}, "max_rows must be"),
+        ({"method": "x"}, "no method 'x', only 'auto', "),
+    ],
+)
+def test_options_of_a_scorer(demo: tuple[Any, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ct.Scorer(*demo, **options)
+
+
+def test_arguments_of_other_types(demo: tuple[Any, Any]) -> None:
+    teacher, pair = demo
+    with pytest.raises(TypeError, match="pair must be a Pair, not Tokenizer"):
+        ct.Scorer(teacher, pair.student)
+    with pytest.raises(TypeError, match="method_options must be a mapping, not list"):
+        ct.Scorer(teacher, pair, method_options=[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top_k", [0, 2.5, True])
+def test_top_k(demo: tuple[Any, Any], top_k: Any) -> None:
+    scorer = ct.Scorer(*demo)
+    with pytest.raises(ValueError, match="top_k must be a whole number, 1 at least"):
+        scorer.distributions(["a"], top_k=top_k)
+    with pytest.raises(ValueError, match="top_k must be a whole number, 1 at least"):
+        collate(scorer.distributions(["a"]), top_k=top_k)
+
+
+@pytest.mark.parametrize("options", [{"max_covers": -1}, {"num_threads": -1}])
+def test_limits_of_covers(demo: tuple[Any, Any], options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a whole number, 0 at least"):
+        ct.enumerate_covers(demo[1], [[1]], **options)
+
+
+def test_where_targets_go(demo: tuple[Any, Any]) -> None:
+    targets = ct.Scorer(*demo).distributions(["a", "b"])
+    with pytest.raises(
+        ValueError, match=r"the start of text 0 must be a whole number, -1 at least, not 0\.5"
+    ):
+        collate(targets, starts=[0.5, 1])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="the start of text 1 must be a whole number, -1 at least, not -2"):
+        collate(targets, starts=[0, -2])
+    with pytest.raises(ValueError, match="the end-of-text id of text 0 must be a whole number, 0 at least"):
+        collate(targets, eos=-3)
