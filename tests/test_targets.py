@@ -305,7 +305,7 @@ def test_collate_refuses() -> None:
         (([cut_text],), {"eos": 1}, ValueError, "eos and top_k are for Distributions"),
         (([cut_text],), {"top_k": 1}, ValueError, "eos and top_k are for Distributions"),
         (([text], [0, 0]), {}, ValueError, "starts: 2 for 1 texts"),
-        (([text, text], [0, -2]), {}, ValueError, "text 1: starts at -2"),
+        (([text, text], [0, -2]), {}, ValueError, "the start of text 1 must be a whole number"),
         (([text],), {"length": 4}, ValueError, "length needs starts"),
         (([text],), {"eos": [1, 2]}, ValueError, "eos: 2 for 1 texts"),
         (([text, dense_of(teacher_rows(1, 8, 0), [])],), {}, ValueError, r"different widths: \[7, 8\]"),
