@@ -81,3 +81,14 @@ def test_recursion_names_the_text_that_takes_too_long() -> None:
     fn = random_teacher(toys.vocab_size(toy.spec), 1)
     with pytest.raises(ct.PlanError, match="text 0"):
         method_of("recursion", fn, pair, budget=1).score([Request("abab", ())])
+
+
+def test_a_pair_is_refused_before_any_text_is_read() -> None:
+    """What is wrong with the student is no text's fault: the error has no index, and comes with the scorer."""
+    toy = toys.make_toy("plain", random.Random(1), alphabet=("a", "b"))
+    toy.spec["pre_tokenizer"] = toys.byte_level(True)
+    tokenizer = load(toy.spec)
+    pair = ct.Pair(tokenizer, tokenizer, toy.eos, toy.eos)
+    teacher = ct.TableTeacher(random_teacher(toys.vocab_size(toy.spec), 1))
+    with pytest.raises(ct.PlanError, match=r"^the recursion does not hold .* a pretokenizer that cuts"):
+        ct.Scorer(teacher, pair, method="recursion")

@@ -139,7 +139,7 @@ impl Masks {
         candidates.next().is_none().then_some(false)
     }
 
-    fn of_branch(&self, branch: &Branch) -> Arc<Bits> {
+    pub(super) fn of_branch(&self, branch: &Branch) -> Arc<Bits> {
         if let Some(bits) = self.finished.with(|finished| finished.get(branch).cloned()).flatten() {
             return bits;
         }

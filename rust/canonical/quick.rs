@@ -39,7 +39,16 @@ impl Masks {
         (!branch.tail.is_empty() && self.touching_places().any(from, to))
             || self.matched().any(from, to)
             || self.base(branch.pretok, Join::Boundary).any(from, to)
-            || (branch.whole != WholeState::CLOSED && self.any_inside(TESTS, branch, from, to).unwrap_or(true))
+            || (branch.whole != WholeState::CLOSED && self.perhaps_inside(branch, from, to))
+    }
+
+    fn perhaps_inside(&self, branch: &Branch, from: usize, to: usize) -> bool {
+        // With an improper token on the left each test would run BPE. Such tokens are few, and so are their masks.
+        if self.canonical.tokenizer.bpe.proper[branch.last as usize] {
+            self.any_inside(TESTS, branch, from, to).unwrap_or(true)
+        } else {
+            self.of_branch(branch).any(from, to)
+        }
     }
 
     /// Tokens that may interact with the characters before them under NFC.

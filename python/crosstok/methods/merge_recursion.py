@@ -10,14 +10,17 @@ import numpy as np
 from crosstok.methods.unbounded import refuse_distributions
 from crosstok.pair import Pair
 from crosstok.reading import Reading
-from crosstok.recursion import BUDGET, Recursed, recursions
+from crosstok.recursion import BUDGET, Recursed, check_symbols, recursions
 from crosstok.requests import Request
 from crosstok.results import Distributions, Score, Status
 
 
 @dataclass(frozen=True, eq=False)
 class MergeRecursion:
-    """Exact, or refused: see `crosstok.recursion`. budget: steps, and teacher prefixes, for each student prefix."""
+    """Exact, or refused: see `crosstok.recursion`. budget: steps, and teacher prefixes, for each student prefix.
+
+    Raises PlanError for a pair that the recursion does not hold for, whatever the text.
+    """
 
     reading: Reading
     pair: Pair
@@ -27,12 +30,14 @@ class MergeRecursion:
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise ValueError(f"budget must be positive, not {self.budget}")
+        check_symbols(self.pair.teacher, self.pair.student)
 
     def score(self, batch: Sequence[Request]) -> list[Score]:
         """Scores whose bounds are their values. Masses are not known to the recursion, and given as 0; rows are those
         that a position needs, whether others need them as well or not.
 
-        Raises what `crosstok.recursion.recursions` does: PlanError for what it does not hold for, or takes too long.
+        Raises what `crosstok.recursion.recursions` does: PlanError for a text without a prompt where a tokenizer puts a
+        space before texts, and for what takes too long.
         """
         reading = self.reading
         found = recursions(
