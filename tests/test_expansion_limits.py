@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from crosstok import scorer as scorers
 from crosstok.distributions import expansion
 from crosstok.distributions.expansion import Expansion
 from crosstok.teacher.session import Session
@@ -68,6 +69,34 @@ def test_near_the_context_limit_positions_whose_paths_fit_are_expanded(
         ours, theirs = getattr(bounded, name), getattr(scored, name)
         np.testing.assert_allclose(ours[fit[:-1]], theirs[fit[:-1]], rtol=0, atol=1e-5)
     assert bounded.rows[fit].tolist() == scored.rows[fit].tolist()
+
+
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_batches_are_cut_by_the_further_rows_that_they_may_ask_for(
+    demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, top_k: int | None
+) -> None:
+    """What is kept of thousands of rows a position would not go into memory for many texts at once."""
+    teacher, pair = demo
+    texts, sizes = [TEXT, "Return", "a copy", TEXT], list[int]()
+    options: dict[str, Any] = {"top_k": top_k}
+
+    def ask() -> list[Any]:
+        return list(ct.Scorer(teacher, pair, tolerance=0.02, max_rows=ROWS).distributions(texts, **options))
+
+    whole = ask()
+    positions = [len(one.undecided_mass) for one in whole]
+    monkeypatch.setattr(scorers, "FURTHER_ROWS", ROWS * (sum(positions[1:3]) + 1))
+    run = Expansion.run
+
+    def counted(self: Any, *args: Any) -> Any:
+        sizes.append(len(self.positions.text))
+        return run(self, *args)
+
+    monkeypatch.setattr(Expansion, "run", counted)
+    parts = ask()
+    assert sizes == [positions[0], positions[1] + positions[2], positions[3]]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.undecided_mass, other.undecided_mass, rtol=0, atol=1e-5)
 
 
 def calls_of(teacher: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, int]:

@@ -128,6 +128,28 @@ def test_a_call_is_one_forward_for_each_run(llama: Any, monkeypatch: pytest.Monk
     assert columns == [1, 4, 4, 1]
 
 
+def test_a_forward_sees_no_columns_of_other_branches(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a row costs the same however many were read before it."""
+    tree = tree_of((3, 4, 5), [-1, 6], [-1, 0])
+    session = open_session(HFTeacher(llama), [tree])
+    list(session.stream())
+    keys = []
+    forward = runner.Runner._forward
+
+    def counted(self: runner.Runner, inputs: dict[str, Any], keep: Any) -> Any:
+        keys.append(inputs["past_key_values"].get_seq_length())
+        return forward(self, inputs, keep)
+
+    monkeypatch.setattr(runner.Runner, "_forward", counted)
+    packed_columns, root = 3 + len(tree) - 1, 1
+    for parent, above in ((root, 0), (root, 0), (2, 1), (3, 1), (4, 2), (root, 0), (6, 3)):
+        list(session.extend(*(np.array([x]) for x in (0, parent, 1))))
+        assert keys.pop() == packed_columns + above, parent
+    nothing = np.zeros(9, dtype=np.int64)
+    list(session.extend(nothing, nothing + 1, nothing))
+    assert keys == [packed_columns]
+
+
 def test_prompts_that_runs_share_are_kept_once_and_freed(llama: Any) -> None:
     rng = np.random.default_rng(8)
     prompt = tuple(rng.integers(0, VOCAB, 50).tolist())
@@ -146,5 +168,6 @@ def test_prompts_that_runs_share_are_kept_once_and_freed(llama: Any) -> None:
 
 def kept_keys(session: Any) -> list[Any]:
     """The keys of layer 0 of all runs, one tensor for each piece of memory."""
-    keys = [s.layers[0][0] for run in set(session._run_of.values()) for s in run._kept._segments]
+    runs = set(session._run_of.values())
+    keys = [s.layers[0][0] for run in runs for part in (run._kept, run._appended) for s in part._segments]
     return list({k.untyped_storage().data_ptr(): k for k in keys}.values())

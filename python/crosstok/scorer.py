@@ -41,6 +41,9 @@ TEACHER_BATCHES = 4
 BATCH_TOKENS = 1024
 # Dense rows of a batch of texts take about this much memory (a single text may take more).
 DENSE_BYTES = 1 << 30
+# Further rows of a batch of texts, at most, where max_rows limits them (a single text may have more): what is kept of
+# each takes some 0.2 MB, its keys and values among it.
+FURTHER_ROWS = 1 << 14
 
 
 class Scorer:
@@ -194,12 +197,18 @@ class Scorer:
         """Stream what `distributions` returns, in order, as `iter_scores` does. n + 1 rows whatever ``ended`` is."""
         whole_number("top_k", top_k, 1)
         requests = requests_of(texts, prompts, ended)
-        if top_k is not None and self._method is None:
-            batches = form_batches(requests, self.batch_budget)  # no row is ever dense
-        else:
-            batches = form_batches(requests, max(1, DENSE_BYTES // (8 * self.width)), self._positions)
+        batches = self._distribution_requests(requests, top_k is None or self._method is not None)
         found: Iterator[Any] = _counted(self._distribution_batches(batches, top_k))
         return found
+
+    def _distribution_requests(self, requests: Iterable[Request], rows: bool) -> Iterator[list[Request]]:
+        """Batches that dense rows, if there are such ``rows``, and further ones of the teacher leave memory for."""
+        limits = [DENSE_BYTES // (8 * self.width) if rows else self.batch_budget]
+        if self.pair.regime == "general" and self._search is not None and self._search.max_rows:
+            limits.append(FURTHER_ROWS // self._search.max_rows)
+        elif not rows:
+            return form_batches(requests, self.batch_budget)
+        return form_batches(requests, max(1, min(limits)), self._positions)
 
     def _distribution_batches(
         self, batches: Iterable[Sequence[Request]], top_k: int | None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from crosstok.distributions.light import Light
@@ -88,15 +89,45 @@ class _Entries:
 
 @dataclass(frozen=True, eq=False)
 class Heavy:
-    """Heavy tokens of rows: arrays [entries], by node; log_mass: log q(token | node)."""
+    """Heavy tokens of rows. node: int64 [rows], rising; ptr: int64 [rows + 1], into the entries; token: int32
+    [entries]; log_mass: float64 [entries], log q(token | node).
+
+    Thousands of entries a row are kept for as long as the row may be asked for again: as small as they can be.
+    """
 
     node: IntArray
-    token: IntArray
+    ptr: IntArray
+    token: npt.NDArray[np.int32]
     log_mass: FloatArray
 
-    def where(self, which: BoolArray) -> Heavy:
-        """Some of them."""
-        return Heavy(self.node[which], self.token[which], self.log_mass[which])
+    def after(self, node: IntArray) -> tuple[IntArray, IntArray]:
+        """The entries after nodes, int64 [k]: which of the nodes, and which entry."""
+        return expand(*self._bounds(node))
+
+    def shares(
+        self, node: IntArray, mass: FloatArray, least: FloatArray
+    ) -> tuple[IntArray, IntArray, FloatArray]:
+        """Entries after nodes of these masses, float64 [k], that have no less than ``least``, float64 [k], and some.
+
+        Which of the nodes, token, mass; row by row, so that nothing is as long as all entries.
+        """
+        tokens, masses = [], []
+        bounds = (x.tolist() for x in (*self._bounds(node), mass, least))
+        for lo, hi, whole, floor in zip(*bounds, strict=True):
+            share = whole * np.exp(self.log_mass[lo:hi])
+            keep = (share >= floor) & (share > 0)
+            tokens.append(self.token[lo:hi][keep])
+            masses.append(share[keep])
+        owner = np.repeat(np.arange(len(node)), [len(token) for token in tokens])
+        token = np.concatenate([*tokens, np.zeros(0, dtype=np.int32)]).astype(np.int64)
+        return owner, token, np.concatenate([*masses, np.zeros(0)])
+
+    def _bounds(self, node: IntArray) -> tuple[IntArray, IntArray]:
+        """Where the entries after nodes begin and end; of nodes that are not there, nowhere."""
+        at = np.searchsorted(self.node, node)
+        there = np.append(self.node, -1)[at] == node
+        first = self.ptr[at]
+        return first, np.where(there, np.append(self.ptr, 0)[at + 1], first)
 
 
 def look_up(
@@ -125,24 +156,33 @@ class HeavyTap:
 
     def __init__(self, plan: Plan, row_share: float = ROW_SHARE) -> None:
         self.plan, self.row_share = plan, row_share
-        self._parts = [Heavy(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+        self._parts: list[Heavy] = []
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block of rows."""
         floor = (self.row_share / block.log_scale.exp())[:, None].to(block.share.dtype)
-        heavy = ((block.share >= floor) & block.mask).nonzero().cpu().numpy()
-        heavy = heavy[~np.isin(heavy[:, 1], self.plan.pair.teacher_eos)]
-        log_mass = log_masses(block, heavy[:, 0], heavy[:, 1])
-        self._parts.append(Heavy(block.nodes[heavy[:, 0]], heavy[:, 1], log_mass))
+        row, token = ((block.share >= floor) & block.mask).nonzero().cpu().numpy().T
+        kept = ~np.isin(token, self.plan.pair.teacher_eos)
+        row, token = row[kept], token[kept]
+        ptr = np.searchsorted(row, np.arange(len(block.nodes) + 1))
+        log_mass = log_masses(block, row, token)
+        self._parts.append(Heavy(block.nodes, ptr, token.astype(np.int32), log_mass))
 
     def finish(self) -> Heavy:
         """All of them, by node."""
+        none = np.zeros(0, dtype=np.int64)
+        parts = [Heavy(none, np.zeros(1, dtype=np.int64), none.astype(np.int32), np.zeros(0)), *self._parts]
         node, token, log_mass = (
-            np.concatenate([getattr(part, name) for part in self._parts])
-            for name in ("node", "token", "log_mass")
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("node", "token", "log_mass")
         )
+        size = np.concatenate([np.diff(part.ptr) for part in parts])
+        ptr = np.append(0, np.cumsum(size))
         order = np.argsort(node, kind="stable")
-        return Heavy(node[order], token[order], log_mass[order])
+        if (order[1:] < order[:-1]).any():
+            entries = expand(ptr[order], ptr[order + 1])[1]
+            node, token, log_mass = node[order], token[entries], log_mass[entries]
+            ptr = np.append(0, np.cumsum(size[order]))
+        return Heavy(node, ptr, token, log_mass)
 
 
 class ClosingCollector:
@@ -220,10 +260,9 @@ class ClosingCollector:
         exact_from: as in `look_up`.
         """
         plan, beyond = self.plan, self.beyond
-        first, last = (np.searchsorted(rows.node, beyond.exact_node, side=side) for side in ("left", "right"))
-        of, entry = expand(first, last)
-        depth = beyond.exact_depth[of]
-        self.entries.append(_Entries(rows.node[entry], rows.token[entry], depth, rows.log_mass[entry]))
+        of, entry = rows.after(beyond.exact_node)
+        node, token = beyond.exact_node[of], rows.token[entry].astype(np.int64)
+        self.entries.append(_Entries(node, token, beyond.exact_depth[of], rows.log_mass[entry]))
         entries = _Entries.join(self.entries)
         node, token, depth = entries.node, entries.token, entries.depth
         mass = self.share(prefixes, node, depth, entries.log_mass)

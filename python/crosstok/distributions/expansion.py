@@ -76,9 +76,7 @@ def expand(
     leaves of their own. exact_from: see `look_up`.
     """
     at = child - rows.first
-    owner, token, mass = _entries(rows.heavy, child, leaves.mass)
-    keep = (mass >= np.broadcast_to(light, len(child))[owner]) & (mass > 0)
-    owner, token, mass = owner[keep], token[keep], mass[keep]
+    owner, token, mass = rows.heavy.shares(child, leaves.mass, np.broadcast_to(light, len(child)))
     node = child[owner]
     position, inside = leaves.position[owner], leaves.inside[owner]
     longer = look_up(plan, node, token, depth[owner], position, mass, exact_from, threads, inside)
@@ -95,15 +93,6 @@ def expand(
     of = np.concatenate([owner, *[np.arange(len(child))] * 3])
     some = np.flatnonzero(found.mass > 0)
     return _lost(plan, leaves, found.where(some), of[some], depth, threads)
-
-
-def _entries(heavy: Heavy, child: IntArray, mass: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """The heavy tokens after leaves, arrays [entries]: which leaf, token, mass. child, mass: [leaves]."""
-    first = np.searchsorted(heavy.node, child)
-    size = np.searchsorted(heavy.node, child, side="right") - first
-    owner = np.repeat(np.arange(len(child)), size)
-    entry = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + first[owner]
-    return owner, heavy.token[entry], mass[owner] * np.exp(heavy.log_mass[entry])
 
 
 def _lost(plan: Plan, leaves: Leaves, found: Leaves, of: IntArray, depth: IntArray, threads: int) -> Leaves:
@@ -321,8 +310,8 @@ class Expansion:
         """Leaves that are the light tokens of ``rows``, less those that are not so light any more, and these."""
         keys = zip(light.node.tolist(), light.position.tolist(), strict=True)
         mass, before = np.array([self._replaced[key] for key in keys]).T
-        owner, token, weight = _entries(rows.heavy, light.node, mass)
         now = self._light[light.position]
+        owner, token, weight = rows.heavy.shares(light.node, mass, np.zeros(len(mass)))
         self._note(light.node, light.position, mass)
         more = np.bincount(owner[(weight < now[owner]) & (weight > 0)], minlength=len(now)) > 0
         new = (weight < before[owner]) & (weight >= now[owner])

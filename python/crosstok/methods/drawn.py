@@ -111,11 +111,11 @@ def _dropped(collector: ClosingCollector, prefixes: Prefixes) -> Places:
 
 def _left(plan: Plan, left: Leaves, leaves: Leaves, heavy: Heavy, light: LightTokens) -> Places:
     """What rows have left of leaves that they replaced: light tokens, and those that are too little there."""
-    first, last = (np.searchsorted(heavy.node, left.node, side=side) for side in ("left", "right"))
-    owner, entry = expand(first, last)
-    known = _known(plan, leaves, left.position[owner], heavy.node[entry], heavy.token[entry])
-    owner, entry = owner[~known], entry[~known]
-    token, share = heavy.token[entry], np.exp(heavy.log_mass[entry])
+    owner, entry = heavy.after(left.node)
+    token = heavy.token[entry].astype(np.int64)
+    known = _known(plan, leaves, left.position[owner], left.node[owner], token)
+    owner, entry, token = owner[~known], entry[~known], token[~known]
+    share = np.exp(heavy.log_mass[entry])
     owner = np.concatenate([owner, np.arange(len(left.node))])
     token = np.concatenate([token, -1 - left.node])
     share = np.concatenate([share, light.mass[left.node]])

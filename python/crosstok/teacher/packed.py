@@ -252,9 +252,9 @@ def appended_mask(
 ) -> torch.Tensor:
     """As `ancestor_mask`, for queries that were appended to a pack; [1, 1, queries, keys].
 
-    Keys are the pack's columns and then all appended ones, of which the queries are the last. end: int64
+    Keys are the pack's columns and then appended ones, of which the queries are the last. end: int64
     [columns of the pack]. depth: int64 [keys]. anchor: int64 [queries], the lowest column of the pack above each
-    query. seen: int64 [2, pairs], query and appended column for each query's appended ancestors and itself,
+    query. seen: int64 [2, pairs], query and appended key for each query's appended ancestors and itself,
     which no interval describes (`appended_ancestors`).
     """
     packed = end.numel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -228,7 +228,8 @@ class PackedSession(Session):
     Its memory, beyond a forward's, is the keys and values of every column it has read, of all runs: 2 x layers
     x key-value heads x head width numbers a column, with a column for each node and one for each token of the
     prompts, those that runs have in common at their start once. A call of `extend` is one forward for each run
-    that it touches, or more where new nodes fill more than one block.
+    that it touches, or more where new nodes fill more than one block. A forward sees the pack and, of the appended
+    columns, those above its own, so that its cost does not grow with what was read before.
 
     longest: tokens up to which a path may share a forward with others (None: any); beyond, it is read alone.
     """
@@ -288,7 +289,7 @@ class _Run:
 
     def __init__(self, pack: Pack, kept: Kept, runner: Runner) -> None:
         self._runner = runner
-        self._kept = kept
+        self._kept, self._appended = kept, Kept()
         self._end = torch.from_numpy(pack.end).to(runner.device)
         self._depth: list[int] = pack.depth.tolist()
         # Of appended columns: token, lowest column of the pack above, appended column right above or -1.
@@ -316,25 +317,34 @@ class _Run:
 
     def read(self, nodes: IntArray) -> Iterator[RowBlock]:
         """The rows of the columns appended last, whose tree and node are the rows of `nodes`, int64 [k, 2]."""
-        runner, cache = self._runner, self._kept.cache()
+        runner = self._runner
         size = min(runner.block_columns, runner.max_rows)
         first, stop = len(self._token) - len(nodes), len(self._token)
         for lo in range(first, stop, size):
             hi = min(lo + size, stop)
             tree, node = nodes[lo - first : hi - first].T.copy()
-            logits = self._step(cache, lo, hi)
+            logits = self._step(lo, hi)
             check_rows(logits, hi - lo, runner.vocab_size, runner.name, tree)
             yield from runner.pieces(tree, node, logits, np.arange(hi - lo))
             del logits  # or the next forward's would come on top of them
-        self._kept.add(cache)
 
-    def _step(self, cache: Any, lo: int, hi: int) -> torch.Tensor:
-        """Logits [hi - lo, vocab_size] of the appended columns [lo, hi), over a cache of all before them."""
-        packed, above = self._end.numel(), np.asarray(self._above, dtype=np.int64)
-        ids, depth, anchor = (
-            torch.tensor(values, dtype=torch.long, device=self._runner.device)
-            for values in (self._token[lo:hi], self._depth[: packed + hi], self._anchor[lo:hi])
+    def _step(self, lo: int, hi: int) -> torch.Tensor:
+        """Logits [hi - lo, vocab_size] of the appended columns [lo, hi); their keys and values are kept.
+
+        Of appended columns a forward gets only those above its own: what it costs does not grow with what was read.
+        """
+        device, packed = self._runner.device, self._end.numel()
+        query, above = appended_ancestors(np.asarray(self._above, dtype=np.int64), lo, hi)
+        columns = np.unique(above)  # [lo, hi) are the last of them
+        before = columns[columns < lo]
+        cache = self._kept.cache(self._appended.take(before))
+        depth = [*self._depth[:packed], *(self._depth[packed + column] for column in columns.tolist())]
+        ids, depths, anchor = (
+            torch.tensor(values, dtype=torch.long, device=device)
+            for values in (self._token[lo:hi], depth, self._anchor[lo:hi])
         )
-        seen = torch.from_numpy(appended_ancestors(above, lo, hi)).to(self._runner.device)
-        mask = partial(appended_mask, self._end, depth, anchor, seen, self._runner.dtype)
-        return self._runner.step(ids, depth[packed + lo :], mask, cache, np.arange(hi - lo))
+        seen = torch.from_numpy(np.stack([query, np.searchsorted(columns, above)])).to(device)
+        mask = partial(appended_mask, self._end, depths, anchor, seen, self._runner.dtype)
+        logits = self._runner.step(ids, depths[packed + len(before) :], mask, cache, np.arange(hi - lo))
+        self._appended.add(cache, packed + len(before))
+        return logits
