@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crosstok._core import __version__
+from crosstok.covers import CoverBatch, enumerate_covers
 from crosstok.errors import (
     CrosstokError,
     NotCanonicalError,
@@ -19,7 +20,7 @@ from crosstok.errors import (
     UnsupportedTokenizerError,
     ZeroProbabilityError,
 )
-from crosstok.pair import CoverBatch, Pair, Plan, enumerate_covers
+from crosstok.pair import Pair, Plan
 from crosstok.ragged import Ragged
 from crosstok.requests import Request
 from crosstok.tokenizer import Tokenizer
