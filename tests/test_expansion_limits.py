@@ -97,6 +97,11 @@ def test_batches_are_cut_by_the_further_rows_that_they_may_ask_for(
     assert sizes == [positions[0], positions[1] + positions[2], positions[3]]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.undecided_mass, other.undecided_mass, rtol=0, atol=1e-5)
+        if top_k is None:
+            assert one.rows.tolist() == other.rows.tolist()
+            np.testing.assert_allclose(one.logprobs.exp(), other.logprobs.exp(), rtol=0, atol=1e-5)
+        else:
+            np.testing.assert_allclose(np.exp(one.label_logp), np.exp(other.label_logp), rtol=0, atol=1e-5)
 
 
 def calls_of(teacher: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, int]:

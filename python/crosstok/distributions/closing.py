@@ -107,9 +107,10 @@ class Heavy:
     def shares(
         self, node: IntArray, mass: FloatArray, least: FloatArray
     ) -> tuple[IntArray, IntArray, FloatArray]:
-        """Entries after nodes of these masses, float64 [k], that have no less than ``least``, float64 [k], and some.
+        """Tokens after nodes: which of the nodes, token, and its mass where the node has ``mass``; arrays [entries].
 
-        Which of the nodes, token, mass; row by row, so that nothing is as long as all entries.
+        node, mass, least: [k]. Only tokens with any mass, and with ``least`` of it or more. Row by row, so that no
+        array is as long as all that rows have.
         """
         tokens, masses = [], []
         bounds = (x.tolist() for x in (*self._bounds(node), mass, least))

@@ -265,19 +265,18 @@ def appended_mask(
     return _additive(allowed, depth, dtype, window)
 
 
-def appended_ancestors(above: IntArray, lo: int, hi: int) -> IntArray:
+def appended_ancestors(above: Sequence[int], lo: int, hi: int) -> IntArray:
     """int64 [2, pairs]: (query - lo, column) for each appended column that is a query of [lo, hi) or above it.
 
-    above: int64 [appended columns], the appended column right above each, or -1.
+    above: the appended column right above each appended one, or -1. Only those asked for are looked at.
     """
-    query = np.arange(lo, hi)
-    column = query
-    pairs = []
-    while column.size:
-        pairs.append(np.stack([query - lo, column]))
-        column = above[column]
-        query, column = query[column >= 0], column[column >= 0]
-    return np.concatenate(pairs, axis=1)
+    pairs: list[tuple[int, int]] = []
+    for query in range(lo, hi):
+        column = query
+        while column >= 0:
+            pairs.append((query - lo, column))
+            column = above[column]
+    return np.array(pairs, dtype=np.int64).T
 
 
 def _additive(

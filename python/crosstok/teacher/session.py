@@ -334,7 +334,7 @@ class _Run:
         Of appended columns a forward gets only those above its own: what it costs does not grow with what was read.
         """
         device, packed = self._runner.device, self._end.numel()
-        query, above = appended_ancestors(np.asarray(self._above, dtype=np.int64), lo, hi)
+        query, above = appended_ancestors(self._above, lo, hi)
         columns = np.unique(above)  # [lo, hi) are the last of them
         before = columns[columns < lo]
         cache = self._kept.cache(self._appended.take(before))
