@@ -65,14 +65,20 @@ def test_smoke_of_unrelated_tokenizers(tmp_path: Path) -> None:
     real.load("llama2")
     target = tmp_path / "figures.json"
     names = ("--tokenizers", str(TOKENIZERS), "--names", "llama2")
-    found = run("--quick", "--json", str(target), *names, "--only", "planning", "teacher", "memory", "growth")
+    kinds = ("planning", "teacher", "memory", "growth", "further")
+    found = run("--quick", "--json", str(target), *names, "--only", *kinds)
     assert found.returncode == 0, found.stdout + found.stderr[-2000:]
     rows = json.loads(target.read_text(encoding="utf-8"))["rows"]
     general: dict[str, list[str]] = {}
     for row in rows:
         if " -> llama2" in row["what"]:
             general.setdefault(row["name"], []).append(row["what"])
-    assert set(general) == {"planning", "teacher", "memory", "growth"}
+    assert set(general) == set(kinds)
+    assert [what.split(": ")[1] for what in general["further"]] == [
+        "a row, at most 4",
+        "a row, at most 8",
+        "growth",
+    ]
     ways = ("labels one by one", "labels batched", "dense", "top 32")
     assert [what.rsplit(", ", 1)[1] for what in general["teacher"]] == list(ways)
     assert any("top 32" in what for what in general["memory"])

@@ -17,7 +17,7 @@ from .row import Row, Unavailable
 
 # Modules beside this one, each with a function ``measure`` of `Inputs` that yields `Row`. They are imported when they
 # are run: some need torch.
-BENCHMARKS = ("teacher", "planning", "growth", "encode", "covers", "load", "memory", "streams")
+BENCHMARKS = ("teacher", "planning", "growth", "encode", "covers", "load", "memory", "streams", "further")
 
 
 def main() -> None:

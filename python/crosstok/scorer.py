@@ -41,9 +41,9 @@ TEACHER_BATCHES = 4
 BATCH_TOKENS = 1024
 # Dense rows of a batch of texts take about this much memory (a single text may take more).
 DENSE_BYTES = 1 << 30
-# Further rows of a batch of texts, at most, where max_rows limits them (a single text may have more): what is kept of
-# each takes some 0.2 MB, its keys and values among it.
-FURTHER_ROWS = 1 << 14
+# Further rows of a batch of texts, at most, where max_rows limits them (a single text may have more): each takes some
+# 0.3 MB with SmolLM2 and a tolerance of 0.001 (`benches/run.py --only further`).
+FURTHER_ROWS = 1 << 13
 
 
 class Scorer:
