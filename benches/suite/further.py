@@ -1,8 +1,8 @@
 """What a further teacher row costs: processor time and memory of `Scorer.distributions` with ever more rows a position.
 
 One short text, the teacher's first unrelated student, a tolerance that is hardly met, so that ``max_rows`` are read at
-nearly every position. Each number of rows has a process of its own. A value is the time, or the peak, that a row adds;
-"growth" is the time of a row where there are most over that where there are few: 1 is linear.
+nearly every position. Each number of rows has a process of its own. A value is the time that a row adds to what fewer
+rows take; "MB a row" is what it adds to the peak.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import crosstok as ct
 from . import general, resident
 from .fresh import Fresh
 from .inputs import Inputs
-from .row import Bar, Row, Unavailable
+from .row import Row, Unavailable
 from .timing import cpu_seconds
 
 MAX_ROWS = (25, 150, 600)
 TOLERANCE = 1e-3
 CHARACTERS = 60
-# Linear, with room for what few rows share.
-LINEAR = Bar(2.0)
 
 
 def measure(inputs: Inputs) -> Iterator[Row]:
@@ -33,17 +31,21 @@ def measure(inputs: Inputs) -> Iterator[Row]:
         raise Unavailable("needs the tokenizer of an unrelated student")
     text, limits = inputs.answers[0][:CHARACTERS], inputs.scaled(MAX_ROWS, (2, 4, 8))
     found = [Fresh(cores=1).call(figures, inputs.teacher, files, text, limit) for limit in limits]
-    each = []
     for (few, cpu, size), (many, more, peak), limit in zip(found, found[1:], limits[1:], strict=False):
-        each.append((more - cpu) / (many - few))
         details = {
             "rows": many,
             "seconds": more,
             "peak GB": peak / 1e9,
             "MB a row": (peak - size) / (many - few) / 1e6,
         }
-        yield Row("further", f"{files.label}: a row, at most {limit}", 1e3 * each[-1], "ms", None, details)
-    yield Row("further", f"{files.label}: growth", each[-1] / each[0], "x linear", LINEAR, {})
+        yield Row(
+            "further",
+            f"{files.label}: a row, at most {limit}",
+            1e3 * (more - cpu) / (many - few),
+            "ms",
+            None,
+            details,
+        )
 
 
 def figures(folder: Path, files: general.Files, text: str, max_rows: int) -> tuple[int, float, int]:
