@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -80,3 +81,17 @@ def test_longrope_beyond_its_switch_goes_path_by_path() -> None:
     depths = [len(t.prompt) + int(t.depths().max()) for t in trees]
     assert min(depths) <= 24 < max(depths)
     assert gap(collect(teacher.stream(trees), trees), reference(model, trees)) <= 2e-5
+
+
+def test_keys_and_values_go_by_the_name_that_the_model_has(llama: Any) -> None:
+    """transformers renamed them in 5.24; models with code of their own may have the old name."""
+
+    class Old:
+        def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+    class New:
+        def forward(self, input_ids: Any, cache: Any = None) -> None: ...
+
+    assert runner.cache_argument(Old()) == "past_key_values"
+    assert runner.cache_argument(New()) == "cache"
+    assert runner.cache_argument(llama) in inspect.signature(llama.forward).parameters

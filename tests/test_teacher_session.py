@@ -137,7 +137,7 @@ def test_a_forward_sees_no_columns_of_other_branches(llama: Any, monkeypatch: py
     forward = runner.Runner._forward
 
     def counted(self: runner.Runner, inputs: dict[str, Any], keep: Any) -> Any:
-        keys.append(inputs["past_key_values"].get_seq_length())
+        keys.append(inputs[runner.cache_argument(self.model)].get_seq_length())
         return forward(self, inputs, keep)
 
     monkeypatch.setattr(runner.Runner, "_forward", counted)

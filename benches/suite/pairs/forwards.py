@@ -14,6 +14,7 @@ import crosstok as ct
 import numpy as np
 import numpy.typing as npt
 import torch
+from crosstok.teacher.runner import cache_argument
 from transformers import DynamicCache
 
 Path = tuple[int, ...]
@@ -40,9 +41,11 @@ class Forwards:
         self._model, self._tokenizer, self._end = model, pair.teacher, list(pair.teacher_eos)
         self._prompt, self._trunk, self._start = prompt, trunk, start
         self.read = 0
+        self._cache_argument = cache_argument(model)
+        cache: Any = DynamicCache()
         with torch.inference_mode():
-            found = model(torch.tensor([prompt + trunk]), use_cache=True)
-        self._kept = [(layer.keys, layer.values) for layer in found.past_key_values.layers]
+            found = model(torch.tensor([prompt + trunk]), use_cache=True, **{self._cache_argument: cache})
+        self._kept = [(layer.keys, layer.values) for layer in cache.layers]
         logits = found.logits[0, len(prompt) - 1 :]
         self._rows = {trunk[:k]: self._row(trunk[:k], logits[k]) for k in range(len(trunk) + 1)}
 
@@ -80,7 +83,8 @@ class Forwards:
         )
         tails = torch.tensor([path[shared:] for path in paths])
         with torch.inference_mode():
-            logits = self._model(tails, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            found = self._model(tails, logits_to_keep=1, **{self._cache_argument: cache})
+            logits = found.logits[:, -1]
         for path, row in zip(paths, logits, strict=True):
             self._rows[path] = self._row(path, row)
         self.read += count

@@ -38,6 +38,7 @@ class Runner:
         # sdpa wants the mask in the dtype of the queries; embeddings keep it where others are quantised.
         self.dtype: torch.dtype = weight.dtype
         self._slices_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._cache_argument = cache_argument(model)
         self.name = type(model).__name__
         self.vocab_size = int(self.last_logits((0,)).shape[-1])
 
@@ -118,7 +119,7 @@ class Runner:
             "input_ids": ids[None],
             "position_ids": depth[None],
             "attention_mask": masks,
-            "past_key_values": cache,
+            self._cache_argument: cache,
             "use_cache": True,
         }
         return self._forward(inputs, keep)
@@ -149,6 +150,11 @@ class Runner:
                     owner = np.full_like(part, index)
                     check_rows(logits, part.size, self.vocab_size, self.name, owner)
                     yield from self.pieces(owner, part, logits, np.arange(part.size))
+
+
+def cache_argument(model: Any) -> str:
+    """What a model's forward calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def chains(tree: TokenTree) -> Iterator[IntArray]:
