@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker, and what it starts, has a core of its own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # the files that run without torch run without it, too
+    pass
+else:  # how fast examples are made says something about the machine, nothing about what is tested
+    settings.register_profile(
+        "crosstok", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("crosstok")
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ SHAPES = {
 
 
 @given(**SHAPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whole_rows_against_the_oracle(
     seed: int, rows: int, width: int, padding: int, dead: float, mass: float, temperature: float
 ) -> None:
@@ -100,7 +100,7 @@ def test_whole_rows_against_the_oracle(
 
 
 @given(k=st.integers(1, 30), **SHAPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cut_rows_against_the_oracle(
     k: int, seed: int, rows: int, width: int, padding: int, dead: float, mass: float, temperature: float
 ) -> None:
@@ -119,7 +119,7 @@ def test_cut_rows_against_the_oracle(
 
 
 @given(seed=st.integers(0, 10**6), width=st.integers(2, 25), dead=st.sampled_from([0.0, 0.6]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_entries_see_more(seed: int, width: int, dead: float) -> None:
     """Sums over parts of a partition only lose: the partial divergence rises with k, up to the whole one."""
     logits, teacher = random(3, width, seed), teacher_rows(3, width, seed + 7, dead, 0.9)

@@ -109,7 +109,7 @@ PIECES: st.SearchStrategy[str] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_unicode(name: str, data: Any) -> None:
     found = real.load(name)
