@@ -73,6 +73,11 @@ def test_arguments_of_other_types(demo: tuple[Any, Any]) -> None:
         ct.Scorer(teacher, pair.student)
     with pytest.raises(TypeError, match="method_options must be a mapping, not list"):
         ct.Scorer(teacher, pair, method_options=[1])  # type: ignore[arg-type]
+    for name in ("tolerance", "temperature"):
+        with pytest.raises(TypeError, match=f"{name} must be a number, not '0.1'"):
+            ct.Scorer(teacher, pair, **{name: "0.1"})
+    with pytest.raises(TypeError, match="pair must be a Pair, not str"):
+        ct.enumerate_covers("pair", [[1]])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("top_k", [0, 2.5, True])

@@ -104,6 +104,30 @@ def test_batches_are_cut_by_the_further_rows_that_they_may_ask_for(
             np.testing.assert_allclose(np.exp(one.label_logp), np.exp(other.label_logp), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("top_k", [None, 4])
+@pytest.mark.parametrize("options", [{}, {"tolerance": 0.02, "max_rows": 1}])
+def test_prompts_count_for_batches(
+    demo: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, top_k: int | None, options: dict[str, Any]
+) -> None:
+    """Their keys and values are kept, too, however few rows and positions there are."""
+    teacher, pair = demo
+    planned, plan = list[int](), ct.Pair.plan
+
+    def counted(self: Any, texts: list[str], **others: Any) -> Any:
+        planned.append(len(texts))
+        return plan(self, texts, **others)
+
+    monkeypatch.setattr(ct.Pair, "plan", counted)
+    monkeypatch.setattr(scorers.Scorer, "batch_budget", 60)
+    asked: dict[str, Any] = {"prompts": [[5 + i] * (50 if i else 10) for i in range(4)], "top_k": top_k}
+    ct.Scorer(teacher, pair, **options).distributions(["a", "Return", "a copy", "a"], **asked)
+    assert planned == [1, 1, 1, 1]
+    planned.clear()
+    asked["prompts"] = [[5 + i] * 10 for i in range(4)]
+    ct.Scorer(teacher, pair, **options).distributions(["a", "Return", "a copy", "a"], **asked)
+    assert planned == [4]
+
+
 def calls_of(teacher: Any, pair: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, int]:
     """Distributions of a text, and how often the teacher was asked for further rows."""
     calls, extend = [0], Session.extend

@@ -62,8 +62,11 @@ def enumerate_covers(
 
     A last id that ends a text asks for the complete texts there. Texts continue something (``start=False``).
     A prefix that no text has, or with an id that the student does not have, has no covers. Raises PlanError where
-    there are more than ``max_covers``, ValueError for a negative id, limit or number of threads.
+    there are more than ``max_covers``, ValueError for a negative id, limit or number of threads, TypeError
+    for what is no Pair.
     """
+    if not isinstance(pair, Pair):
+        raise TypeError(f"pair must be a Pair, not {type(pair).__name__}")
     whole_number("max_covers", max_covers, 0)
     whole_number("num_threads", num_threads, 0)
     ids = Ragged.of(student_ids)

@@ -92,16 +92,16 @@ def _zipped(
 
 
 def form_batches(
-    requests: Iterable[Request], budget: int, cost: Callable[[Request], int] = lambda request: request.cost
+    requests: Iterable[Request], budget: int, cost: Callable[[Request], float] = lambda request: request.cost
 ) -> Iterator[list[Request]]:
     """Cut requests into batches that cost at most ``budget`` in all (tokens); a larger one goes alone."""
     batch: list[Request] = []
-    spent = 0
+    spent = 0.0
     for request in requests:
         more = cost(request)
         if batch and spent + more > budget:
             yield batch
-            batch, spent = [], 0
+            batch, spent = [], 0.0
         batch.append(request)
         spent += more
     if batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import ref
@@ -62,7 +63,8 @@ class Scorer:
     Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
     that is not one of these and, in the regime "general", for a tolerance with another method than "auto" (they read
     what they read) and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be asked
-    for rows without end).
+    for rows without end); TypeError for one of another type; PlanError for the method "recursion" where it does not
+    hold.
     """
 
     def __init__(
@@ -202,13 +204,21 @@ class Scorer:
         return found
 
     def _distribution_requests(self, requests: Iterable[Request], rows: bool) -> Iterator[list[Request]]:
-        """Batches that dense rows, if there are such ``rows``, and further ones of the teacher leave memory for."""
-        limits = [DENSE_BYTES // (8 * self.width) if rows else self.batch_budget]
+        """Batches that dense rows, if there are such ``rows``, and further ones of the teacher leave memory for.
+
+        None has more tokens than a batch of scores: a search keeps their keys and values.
+        """
+        limits = [DENSE_BYTES // (8 * self.width)] if rows else []
         if self.pair.regime == "general" and self._search is not None and self._search.max_rows:
             limits.append(FURTHER_ROWS // self._search.max_rows)
-        elif not rows:
+        if not limits:
             return form_batches(requests, self.batch_budget)
-        return form_batches(requests, max(1, min(limits)), self._positions)
+        positions = max(1, min(limits))
+
+        def share(request: Request) -> float:
+            return max(request.cost / self.batch_budget, self._positions(request) / positions)
+
+        return form_batches(requests, 1, share)
 
     def _distribution_batches(
         self, batches: Iterable[Sequence[Request]], top_k: int | None
@@ -357,9 +367,12 @@ class Scorer:
 
 
 def _check_options(canonical: str, tolerance: float | None, max_rows: int | None, temperature: float) -> None:
-    """Raise ValueError for what makes no sense whatever teacher and pair are."""
+    """Raise TypeError or ValueError for what makes no sense whatever teacher and pair are."""
     if canonical not in ("renormalize", "mask"):
         raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
+    for name, value in (("temperature", temperature), ("tolerance", tolerance)):
+        if value is not None and not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, not {value!r}")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be positive and finite, not {temperature}")
     if tolerance is not None and not 0 <= tolerance <= 1:

@@ -81,10 +81,11 @@ class SparseTargets:
     are certain of more; not normalised; 0 where there is no label. A label is among its row's entries unless its
     label_logp is −inf, or the row has none and is UNSUPPORTED; that entry is the row's estimate like the others, within
     undecided_mass of the truth, and may lie outside the label's bounds, which rest on more rows. undecided_mass:
-    float32 [N]. status: uint8 [N], the `Status` of the *label*, as in a `Score` (EXACT, CERTIFIED or ESTIMATED by
-    label_lower and label_upper, not by undecided_mass); UNSUPPORTED where the row is that as well, and the row's where
-    there is no label: see `Distributions.status`, which is the row's everywhere. byte_span: int32 [N, 2], the label's
-    bytes in the text.
+    float32 [N], bounds the total variation of the normalised rows: that of rows that lack something, divided by their
+    sum (docs/mathematics.md, 12). status: uint8 [N], the `Status` of the *label*, as in a `Score` (EXACT, CERTIFIED or
+    ESTIMATED by label_lower and label_upper, not by undecided_mass); UNSUPPORTED where the row is that as well, and the
+    row's where there is no label: see `Distributions.status`, which is the row's everywhere. byte_span: int32 [N, 2],
+    the label's bytes in the text.
     """
 
     ptr: IntArray
@@ -111,15 +112,18 @@ class SparseTargets:
         """Cut whole rows to their k largest entries and the label.
 
         logprobs: float32 or float64 [N, width], natural logarithms, as in `Distributions`; left as they are.
-        undecided_mass: [N], None: 0. Raises ValueError for shapes that do not fit, TargetsError for rows that are no
-        distributions (NaN, a sum above 1) and whatever `validate` finds.
+        undecided_mass: [N], of the rows as they are, None: 0. Raises ValueError for shapes that do not fit,
+        TargetsError for rows that are no distributions (NaN, a sum above 1) and whatever `validate` finds.
         """
         undecided = np.zeros(len(logprobs)) if undecided_mass is None else np.asarray(undecided_mass)
         return cls.of(keep_top(logprobs, k, np.array(labels.ids, dtype=np.int64)), labels, undecided)
 
     @classmethod
     def of(cls, kept: Kept, labels: Labels, undecided: npt.NDArray[np.floating[Any]]) -> SparseTargets:
-        """From entries that are cut already. undecided: [N]. Raises TargetsError for whatever `validate` finds."""
+        """From entries that are cut already. undecided: [N], of the rows before they were normalised.
+
+        Raises TargetsError for whatever `validate` finds.
+        """
         label_ids = np.array(labels.ids, dtype=np.int64)
         labelled = label_ids != NO_LABEL
 
@@ -132,7 +136,7 @@ class SparseTargets:
             label_logp=of_label(labels.logp),
             label_lower=of_label(labels.lower),
             label_upper=of_label(labels.upper),
-            undecided_mass=undecided.astype(np.float32),
+            undecided_mass=_of_normalised(undecided, kept.missing_mass),
             status=np.array(labels.status, dtype=np.uint8),
             byte_span=np.array(labels.byte_span, dtype=np.int32),
         )
@@ -163,6 +167,13 @@ class SparseTargets:
             if wrong.any():
                 row = int(np.flatnonzero(wrong)[0])
                 raise TargetsError(f"row {row}: {what(row) if callable(what) else what}")
+
+
+def _of_normalised(undecided: npt.NDArray[np.floating[Any]], missing: Float32Array) -> Float32Array:
+    """What rows that sum to 1 − ``missing`` leave undecided once they are normalised, float32 [N]."""
+    total = 1 - missing.astype(np.float64)
+    scaled = np.divide(undecided, total, out=undecided.astype(np.float64), where=total > 0)
+    return np.minimum(scaled, np.maximum(undecided, 1)).astype(np.float32)
 
 
 def keep_top(logprobs: torch.Tensor, k: int, label_ids: IntArray) -> Kept:

@@ -73,6 +73,8 @@ class Kept:
 
     def take(self, columns: IntArray) -> list[Segment]:
         """Copies of some columns, int64 [k], rising; in pieces."""
+        if not columns.size:
+            return []
         first = np.cumsum([0, *(segment.columns for segment in self._segments)])
         at = np.searchsorted(columns, first)
         found = zip(self._segments, first[:-1].tolist(), at[:-1].tolist(), at[1:].tolist(), strict=True)
