@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from crosstok.losses import collate
+from crosstok.losses import collate, forward_kl
+from hf_models import torch
 from test_refine import demo_pair
 
 
@@ -73,9 +74,17 @@ def test_arguments_of_other_types(demo: tuple[Any, Any]) -> None:
         ct.Scorer(teacher, pair.student)
     with pytest.raises(TypeError, match="method_options must be a mapping, not list"):
         ct.Scorer(teacher, pair, method_options=[1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="teacher must be a Teacher"):
+        ct.Scorer(teacher.model, pair)
+    with pytest.raises(TypeError, match="tolerance must be a number, not True"):
+        ct.Scorer(teacher, pair, tolerance=True)
+    with pytest.raises(ValueError, match="no method 'nope'"):
+        ct.Scorer(teacher, pair, method="nope", tolerance=0.1)
+    options: dict[str, Any]
     for name in ("tolerance", "temperature"):
+        options = {name: "0.1"}
         with pytest.raises(TypeError, match=f"{name} must be a number, not '0.1'"):
-            ct.Scorer(teacher, pair, **{name: "0.1"})
+            ct.Scorer(teacher, pair, **options)
     with pytest.raises(TypeError, match="pair must be a Pair, not str"):
         ct.enumerate_covers("pair", [[1]])  # type: ignore[arg-type]
 
@@ -93,6 +102,19 @@ def test_top_k(demo: tuple[Any, Any], top_k: Any) -> None:
 def test_limits_of_covers(demo: tuple[Any, Any], options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be a whole number, 0 at least"):
         ct.enumerate_covers(demo[1], [[1]], **options)
+
+
+def test_what_losses_take(demo: tuple[Any, Any]) -> None:
+    targets = ct.Scorer(*demo).distributions(["a"])
+    logits, batch = targets[0].logprobs.clamp(min=-50), collate(targets)
+    with pytest.raises(ValueError, match="num_items_in_batch must not be negative, not -3"):
+        forward_kl(logits, batch, num_items_in_batch=-3)
+    with pytest.raises(TypeError, match="targets must be a tensor or a batch made by collate, not list"):
+        forward_kl(logits, targets)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"labels must be token ids, not torch\.float32"):
+        forward_kl(logits, batch, torch.zeros(len(logits)))
+    with pytest.raises(ValueError, match="temperature must be positive and finite, not inf"):
+        forward_kl(logits, batch, temperature=float("inf"))
 
 
 def test_where_targets_go(demo: tuple[Any, Any]) -> None:

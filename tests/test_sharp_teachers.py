@@ -10,6 +10,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+import real
+from crosstok.distributions.closing import NO_TOKEN, Leaves
+from crosstok.distributions.estimates import accounts
 from crosstok.results import Status
 from test_refine import demo_pair
 
@@ -57,3 +60,30 @@ def test_rows_without_an_estimate_in_float64_say_that_nothing_is_known(demo: tup
         assert row.status is not None
         assert (row.status[found] == Status.UNSUPPORTED).all()
         assert (np.asarray(row.undecided_mass)[found] == 1).all()
+
+
+@pytest.mark.parametrize(("hidden", "undecided"), [(0.0, 0.0), (5e-7, 1.0)])
+def test_where_nearly_all_is_out_the_rest_may_be_hidden_by_rounding(hidden: float, undecided: float) -> None:
+    """Of two certain leaves one is out and the other next to nothing: the sum of both says nothing of a third one."""
+    two, true = np.zeros(2, dtype=np.int64), np.ones(2, dtype=bool)
+    leaves = Leaves(two, two, two, np.array([NO_TOKEN, 7]), true, true, np.array([1.0, 1e-32]), true)
+    total, most, found = accounts(leaves, np.zeros(1), np.array([hidden]))
+    assert total.tolist() == [1e-32] and found == pytest.approx([undecided], abs=1e-12)
+    assert most == pytest.approx([1e-32 + hidden])
+
+
+@pytest.mark.parametrize("temperature", [0.03, 0.05])
+def test_rows_of_a_large_vocabulary_lie_within_the_bounds_of_their_tokens(
+    demo: tuple[Any, Any], temperature: float
+) -> None:
+    """Once a row was called exact that had all of its mass on a token with 1e-86 of it."""
+    teacher, pair = demo
+    gemma3 = ct.Pair(pair.teacher, real.load("gemma3").tok, student_eos=1)
+    scorer = ct.Scorer(teacher, gemma3, temperature=temperature)
+    [rows] = scorer.distributions(["  \n\n\tdef f(x):\n    return x**2  # été naïve 中文字\n"])
+    for i in (4, 5, 6):
+        bounds = scorer.next_token(rows.student_ids[:i].tolist())
+        row = rows.logprobs[i].double().exp()
+        over = float((row - bounds.upper.exp()).clamp(min=0).sum())
+        under = float((bounds.lower.exp() - row).clamp(min=0).sum())
+        assert max(over, under) <= float(rows.undecided_mass[i]) + 1e-5, i

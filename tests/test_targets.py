@@ -339,7 +339,7 @@ def test_losses_refuse_what_does_not_fit() -> None:
         ((logits, teacher, labels[:2]), {}, r"labels \[2\] do not fit"),
         ((logits, teacher, labels + 5), {}, "label 7 is none of the 7 columns"),
         ((logits, teacher, labels - 1), {}, "label -1 is none"),
-        ((logits, teacher), {"temperature": 0.0}, "temperature must be above 0"),
+        ((logits, teacher), {"temperature": 0.0}, "temperature must be positive and finite"),
         ((logits, batch), {"undecided_weight": "half"}, "undecided_weight must be"),
         ((logits, teacher), {"undecided_weight": "linear"}, "needs a batch made by collate"),
         ((logits, collate([dense_of(teacher, [4, 5])], eos=9)), {}, "targets need 10 columns"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import ref
@@ -19,6 +18,7 @@ from crosstok.distributions.next_token import next_token
 from crosstok.distributions.status import exact_status, row_totals
 from crosstok.errors import PlanError, TeacherError, TextError
 from crosstok.masses.prefixes import Prefixes, gather
+from crosstok.options import check_kinds, check_options, check_tolerance
 from crosstok.pair import Pair, Plan
 from crosstok.ragged import IntArray, whole_number
 from crosstok.reading import Reading
@@ -28,7 +28,6 @@ from crosstok.scores.labels import score_of
 from crosstok.scores.refine import Goal
 from crosstok.targets import Labels, SparseTargets
 from crosstok.teacher.protocol import Teacher
-from crosstok.teacher.table import TableTeacher
 
 if TYPE_CHECKING:
     from crosstok.methods import Method
@@ -80,11 +79,8 @@ class Scorer:
         num_threads: int | None = None,
         method_options: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(pair, Pair):
-            raise TypeError(f"pair must be a Pair, not {type(pair).__name__}")
-        if not isinstance(method_options or {}, Mapping):
-            raise TypeError(f"method_options must be a mapping, not {type(method_options).__name__}")
-        _check_options(canonical, tolerance, max_rows, temperature)
+        check_kinds(teacher, pair, method_options)
+        check_options(canonical, tolerance, max_rows, temperature)
         whole_number("width", width, 1)
         whole_number("num_threads", num_threads, 0)
         self.teacher, self.pair = teacher, pair
@@ -93,7 +89,7 @@ class Scorer:
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
         if pair.regime == "general" and tolerance is not None:
-            _check_tolerance(teacher, method, tolerance, max_rows)
+            check_tolerance(teacher, method, tolerance, max_rows)
         self._check_widths()
         self.method = method
         self._method: Method | None = None
@@ -364,28 +360,6 @@ class Scorer:
         none = np.zeros(len(ids) + 1, dtype=np.int64)
         status = exact_status(plan, prefixes, text, self._reading.canonical, row_totals(logprobs))
         return Distributions(ids, logprobs, torch.from_numpy(none).float(), none, status=status)
-
-
-def _check_options(canonical: str, tolerance: float | None, max_rows: int | None, temperature: float) -> None:
-    """Raise TypeError or ValueError for what makes no sense whatever teacher and pair are."""
-    if canonical not in ("renormalize", "mask"):
-        raise ValueError(f"canonical must be 'renormalize' or 'mask', not {canonical!r}")
-    for name, value in (("temperature", temperature), ("tolerance", tolerance)):
-        if value is not None and not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, not {value!r}")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, not {temperature}")
-    if tolerance is not None and not 0 <= tolerance <= 1:
-        raise ValueError(f"tolerance is a share of mass, not {tolerance}")
-    whole_number("max_rows", max_rows, 0)
-
-
-def _check_tolerance(teacher: Teacher, method: str, tolerance: float, max_rows: int | None) -> None:
-    """Raise ValueError where further rows would be asked for in vain, or without end."""
-    if method != "auto":
-        raise ValueError(f"method {method!r} reads no further rows: leave out tolerance")
-    if tolerance == 0 and max_rows is None and not isinstance(teacher, TableTeacher):
-        raise ValueError("tolerance 0 needs max_rows: only a TableTeacher is read until nothing is undecided")
 
 
 def _counted(batches: Iterator[Iterable[T]]) -> Iterator[T]:

@@ -173,7 +173,8 @@ def _of_normalised(undecided: npt.NDArray[np.floating[Any]], missing: Float32Arr
     """What rows that sum to 1 − ``missing`` leave undecided once they are normalised, float32 [N]."""
     total = 1 - missing.astype(np.float64)
     scaled = np.divide(undecided, total, out=undecided.astype(np.float64), where=total > 0)
-    return np.minimum(scaled, np.maximum(undecided, 1)).astype(np.float32)
+    bounded: Float32Array = np.minimum(scaled, np.maximum(undecided, 1)).astype(np.float32)
+    return bounded
 
 
 def keep_top(logprobs: torch.Tensor, k: int, label_ids: IntArray) -> Kept:

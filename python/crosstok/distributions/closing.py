@@ -32,6 +32,8 @@ SIDE = 1e-2
 _SHORT = 256
 # A difference of masses below this share of them is rounding: light mass is summed in float32.
 _ROUNDING = 1e-6
+# Sums of a row's shares are right to so many times the precision of these.
+_SUM_ERROR = 4.0
 # A closing that is none: the text does not start with the student prefix, or a character leaves it open, or it starts
 # with that and no student token comes next (the mass is inadmissible, or "mask" has removed it).
 NO_TOKEN, OPEN, LOST = -1, -2, -3
@@ -208,9 +210,11 @@ class ClosingCollector:
         self.heavy = HeavyTap(plan, row_share)
         self.entries: list[_Entries] = []
         self._ranges = [_Entries.none()]
+        self._precision = 0.0
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block of rows."""
+        self._precision = torch.finfo(block.share.dtype).eps
         self.heavy.add(aggregator, block)
         exact = np.flatnonzero(self._exact[block.nodes])
         if len(exact):
@@ -320,8 +324,11 @@ class ClosingCollector:
         found = self._settled(node, depth, np.where(inside, LOST, OPEN), mass)
         return replace(found, certain=inside).where(mass > 0)
 
-    def dropped(self, prefixes: Prefixes, total: FloatArray, leaves: Leaves) -> Leaves:
-        """What is in none of the ``leaves`` that there are, nor light nor at an end, as a leaf for each position."""
+    def dropped(self, prefixes: Prefixes, total: FloatArray, leaves: Leaves) -> tuple[Leaves, FloatArray]:
+        """What is in none of the ``leaves`` that there are, nor light nor at an end, as a leaf for each position.
+
+        Also float64 [positions], what may be hidden by the rounding of sums that seem to leave nothing.
+        """
         beyond, ranges, count = self.beyond, _Entries.join(self._ranges), len(self.beyond.ends)
         node, depth = beyond.exact_node, beyond.exact_depth
         with np.errstate(divide="ignore"):
@@ -331,9 +338,11 @@ class ClosingCollector:
         mass = self.share(prefixes, ranges.node, ranges.depth, ranges.log_mass)
         all_ = all_ + np.bincount(self.position(ranges.node, ranges.depth), mass, count)
         left = all_ - self.light_mass(prefixes) - np.bincount(leaves.position, leaves.mass, count)
-        some = np.flatnonzero(left > _ROUNDING * all_)
+        seen = left > _ROUNDING * all_
+        hidden = np.maximum(np.where(seen, 0.0, left), _SUM_ERROR * self._precision * all_)
+        some = np.flatnonzero(seen)
         none, no = np.full(len(some), -1), np.zeros(len(some), dtype=bool)
-        return Leaves(none, none, some, np.full(len(some), OPEN), no, no, left[some], no)
+        return Leaves(none, none, some, np.full(len(some), OPEN), no, no, left[some], no), hidden
 
     def _settled(self, node: IntArray, depth: IntArray, label: IntArray, mass: FloatArray) -> Leaves:
         """Leaves without a row of their own, certain."""

@@ -102,15 +102,17 @@ def estimates_of(
     collector: ClosingCollector,
     prefixes: Prefixes,
     leaves: Leaves,
+    hidden: FloatArray,
     spent: IntArray,
     weak: BoolArray,
 ) -> Iterator[Estimate]:
     """The closing estimate of each text of a plan.
 
-    weak: bool [nodes], those of the plan and of what further rows added to it: whether a node or one above it has next
-    to no canonical mass. Raises TargetsError for raw sums that contradict the bounds of P(s_1..s_i).
+    hidden: float64 [positions], as in `accounts`. spent: int64 [positions], further rows. weak: bool [nodes], those of
+    the plan and of what further rows added to it: whether a node or one above it has next to no canonical mass. Raises
+    TargetsError for raw sums that contradict the bounds of P(s_1..s_i).
     """
-    total, most, undecided = accounts(leaves, collector.light_mass(prefixes))
+    total, most, undecided = accounts(leaves, collector.light_mass(prefixes), hidden)
     labelled = leaves.where(leaves.label >= 0)
     labelled = labelled.where(np.argsort(labelled.position, kind="stable"))
     says, through = _weight(collector, prefixes, labelled, weak)
@@ -160,14 +162,17 @@ def _weight(
     return says.astype(np.float64), thin.astype(np.float64)
 
 
-def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def accounts(
+    leaves: Leaves, light: FloatArray, hidden: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """What positions' leaves, and light mass, float64 [positions], sum to; a bound of P(s_1..s_i) in the same unit; and
     how much of it is undecided.
 
     1 − Σ_v (mass that certainly goes on with v, or that is certainly lost) over P(s_1..s_i), 1 where nothing is known:
     whatever becomes of the rest, estimate and truth share the certain mass, so that they are no further apart in total
     variation. P(s_1..s_i) is at most 1, in the unit of masses. It is also at most all that is not certainly out, which
-    is used where leaves and light mass are seen to be all that U consists of: where they sum to 1 at least.
+    is used where leaves and light mass are seen to be all that U consists of: where they sum to 1 at least. What that
+    sum may hide by its rounding, float64 [positions], counts where nearly all of it is out.
     """
     counts = (leaves.label >= 0) | (leaves.label == LOST)
 
@@ -180,5 +185,6 @@ def accounts(leaves: Leaves, light: FloatArray) -> tuple[FloatArray, FloatArray,
     perhaps = total + summed(~counts & ~out)
     everything = perhaps + summed(out) >= 1.0 - _ROUNDING
     most = np.maximum(total, np.where(everything, np.minimum(perhaps, 1.0), 1.0))
+    most = np.where(hidden > _ROUNDING * most, np.minimum(most + hidden, 1.0), most)
     certain = np.divide(summed(counts & leaves.certain), most, out=np.zeros(len(light)), where=most > 0)
     return total, most, np.clip(1.0 - certain, 0.0, 1.0)

@@ -221,16 +221,17 @@ class Positions:
     """The distributions of a batch, n + 1 a text, arrays [positions].
 
     text, depth: int64, s_1..s_depth of which text. light: float64, mass of tokens that are not looked up, as a share
-    of the upper bound of P(s_1..s_depth).
+    of the upper bound of P(s_1..s_depth). hidden: float64, the same of what the rounding of sums may hide.
     """
 
     text: IntArray
     depth: IntArray
     light: FloatArray
+    hidden: FloatArray
 
     def undecided(self, leaves: Leaves) -> FloatArray:
         """float64 [positions]: what leaves leave undecided."""
-        return accounts(leaves, self.light)[2]
+        return accounts(leaves, self.light, self.hidden)[2]
 
 
 class Expansion:
@@ -293,7 +294,7 @@ class Expansion:
         light = ~leaves.certain & (leaves.token == -1) & (leaves.label != LOST) & (leaves.node >= first)
         open_ = leaves.where(light | ~leaves.certain & (leaves.token >= 0))
         gain = np.bincount(open_.position, open_.mass, len(self.rows))
-        _, most, undecided = accounts(leaves, self.positions.light)
+        _, most, undecided = accounts(leaves, self.positions.light, self.positions.hidden)
         excess = (undecided - self.search.tolerance) * most
         may_stay = np.minimum(self.search.tolerance * _LIGHT_LEFT, (gain - excess) / 2)
         stuck = (excess > 0) & (may_stay >= 0)

@@ -13,7 +13,7 @@ from crosstok.masses.aggregator import Masses
 from crosstok.masses.nodes import Nodes
 from crosstok.masses.prefixes import THIN, Prefixes
 from crosstok.pair import BoolArray, Plan
-from crosstok.ragged import IntArray
+from crosstok.ragged import FloatArray, IntArray
 from crosstok.reading import Growth, Reading, trees_of
 from crosstok.teacher.session import open_session
 
@@ -31,8 +31,8 @@ def estimates(
     entries of a row are wanted, about. Raises what `Reading.read` does, and TargetsError for sums that cannot be.
     """
     collector = ClosingCollector(plan, ROW_SHARE if search is None else search.row_share, keep)
-    prefixes, leaves, spent, weak = _read(reading, plan, prompts, collector, search)
-    for found in estimates_of(plan, collector, prefixes, leaves, spent, weak):
+    prefixes, leaves, hidden, spent, weak = _read(reading, plan, prompts, collector, search)
+    for found in estimates_of(plan, collector, prefixes, leaves, hidden, spent, weak):
         yield found, prefixes
 
 
@@ -42,15 +42,21 @@ def _read(
     prompts: Sequence[tuple[int, ...]],
     collector: ClosingCollector,
     search: Search | None,
-) -> tuple[Prefixes, Leaves, IntArray, BoolArray]:
-    """Read the plan's rows, and further ones: what prefixes and leaves come to, how many each position used, and
-    whether each node, further ones included, hangs on next to no canonical mass.
+) -> tuple[Prefixes, Leaves, FloatArray, IntArray, BoolArray]:
+    """Read the plan's rows, and further ones: what prefixes and leaves come to, what sums may hide of each position,
+    how many each one used, and whether each node, further ones included, hangs on next to no canonical mass.
     """
     exact_from = np.inf if search is None else search.exact_from
     if search is None or search.max_rows == 0:
         prefixes = reading.bounded(plan, prompts, collector)
-        leaves = known_leaves(reading, plan, collector, prefixes, exact_from)[0]
-        return prefixes, leaves, np.zeros(len(collector.beyond.ends), dtype=np.int64), prefixes.weak
+        leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
+        return (
+            prefixes,
+            leaves,
+            positions.hidden,
+            np.zeros(len(positions.text), dtype=np.int64),
+            prefixes.weak,
+        )
     with open_session(reading.teacher, trees_of(plan, prompts)) as session:
         prefixes = reading.bounded(plan, prompts, collector, session)
         leaves, positions = known_leaves(reading, plan, collector, prefixes, exact_from)
@@ -64,7 +70,7 @@ def _read(
 
         expansion = Expansion(plan, positions, search, reading.num_threads)
         leaves = expansion.run(leaves, grow)
-        return prefixes, leaves, expansion.rows, np.concatenate(weak)
+        return prefixes, leaves, positions.hidden, expansion.rows, np.concatenate(weak)
 
 
 def known_leaves(
@@ -73,23 +79,20 @@ def known_leaves(
     """The leaves of a plan's own rows."""
     heavy = collector.heavy.finish()
     rows = rows_of(reading, Nodes.of(plan), prefixes.masses, heavy)
-    positions = _positions(plan, collector, prefixes)
     threads, share = reading.num_threads, collector.row_share
     leaves = collector.leaves(prefixes, heavy, exact_from, threads)
-    others = [
-        collector.ends(prefixes),
-        collector.lost(prefixes, rows.total),
-        collector.dropped(prefixes, rows.total, leaves),
-    ]
+    dropped, hidden = collector.dropped(prefixes, rows.total, leaves)
+    others = [collector.ends(prefixes), collector.lost(prefixes, rows.total), dropped]
+    positions = _positions(plan, collector, prefixes, hidden)
     leaves = expand_known(plan, leaves, rows, positions.depth, threads, share, exact_from)
     return Leaves.join([leaves, *others]), positions
 
 
-def _positions(plan: Plan, collector: ClosingCollector, prefixes: Prefixes) -> Positions:
+def _positions(plan: Plan, collector: ClosingCollector, prefixes: Prefixes, hidden: FloatArray) -> Positions:
     count = np.diff(plan.student_ptr) + 1
     text = np.repeat(np.arange(len(count)), count)
     depth = np.arange(len(text)) - np.repeat(np.cumsum(count) - count, count)
-    return Positions(text, depth, collector.light_mass(prefixes))
+    return Positions(text, depth, collector.light_mass(prefixes), hidden)
 
 
 def rows_of(reading: Reading, nodes: Nodes, masses: Masses, heavy: Heavy) -> Rows:

@@ -7,6 +7,7 @@ positions that count. Labels are not shifted here: the label of a position is th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -48,7 +49,7 @@ def forward_kl(
     mass are right. Without any position the loss is 0, and so is its gradient.
 
     Memory: the gradient, beside that only blocks of 64 MB. Raises ValueError where shapes, labels or options do not
-    fit.
+    fit, and for a negative ``num_items_in_batch``; TypeError for targets that were not collated.
     """
     rows = _Rows.of(logits, targets, labels)
     return _mean(rows.divergence(temperature, undecided_weight), num_items_in_batch)
@@ -98,6 +99,10 @@ class _Rows:
     @classmethod
     def of(cls, logits: torch.Tensor, targets: Targets, labels: torch.Tensor | None) -> _Rows:
         """Flatten, and refuse what does not fit."""
+        if not isinstance(targets, (torch.Tensor, TargetBatch)):
+            raise TypeError(
+                f"targets must be a tensor or a batch made by collate, not {type(targets).__name__}"
+            )
         targets = targets.to(logits.device)
         at = _check_targets(logits, targets)
         if labels is None:
@@ -113,8 +118,8 @@ class _Rows:
 
     def divergence(self, temperature: float, undecided_weight: str) -> torch.Tensor:
         """float [R]: that of each row that counts, weighted."""
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {temperature}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, not {temperature}")
         if undecided_weight not in ("none", "linear"):
             raise ValueError(f'undecided_weight must be "none" or "linear", not {undecided_weight!r}')
         if isinstance(self.targets, SparseBatch):
@@ -202,6 +207,8 @@ def _check_targets(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
 def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if labels.shape != logits.shape[:-1]:
         raise ValueError(f"labels {list(labels.shape)} do not fit logits {list(logits.shape)}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels must be token ids, not {labels.dtype}")
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[-1]))
     if bool(wrong.any()):
         raise ValueError(f"label {int(labels[wrong][0])} is none of the {logits.shape[-1]} columns")
@@ -212,4 +219,6 @@ def _mean(values: torch.Tensor, num_items: int | torch.Tensor | None) -> torch.T
     """The sum over ``num_items``, or over how many there are; 0, with a gradient, where there is none."""
     if isinstance(num_items, torch.Tensor):
         return values.sum() / num_items.to(values.device).clamp(min=1)
+    if num_items is not None and num_items < 0:
+        raise ValueError(f"num_items_in_batch must not be negative, not {num_items}")
     return values.sum() / max(1, len(values) if num_items is None else num_items)

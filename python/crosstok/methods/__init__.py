@@ -47,6 +47,12 @@ METHODS: dict[str, Callable[..., Method]] = {
 CERTIFIED = ("auto", "unbiased")
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that is none of `METHODS`."""
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}, only {', '.join(map(repr, ('auto', *METHODS)))}")
+
+
 def open(name: str, reading: Reading, pair: Pair, width: int, /, **options: Any) -> Method:
     """The method of a name. width: of the student's logits. options: "beam": beam_width, beam_length, beam_floor;
     "recursion": budget; "unbiased": draws, seed, max_steps, row_share.
@@ -54,8 +60,7 @@ def open(name: str, reading: Reading, pair: Pair, width: int, /, **options: Any)
     Raises ValueError for a name that is none of `METHODS`, for an option that the method does not have, and for a value
     that the option cannot have.
     """
-    if name not in METHODS:
-        raise ValueError(f"no method {name!r}, only {', '.join(map(repr, ('auto', *METHODS)))}")
+    check_name(name)
     method: Any = METHODS[name]
     known = {field.name: field.type for field in fields(method) if field.init}
     for option, value in options.items():

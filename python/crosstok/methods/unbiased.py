@@ -88,7 +88,9 @@ class Unbiased:
                 Growth(self.reading, plan, session), positions.text, positions.depth, streams
             )
             rollouts.run(drawn, self.max_steps)
-        found = estimates_of(plan, collector, prefixes, leaves, rollouts.rows, prefixes.weak)
+        found = estimates_of(
+            plan, collector, prefixes, leaves, positions.hidden, rollouts.rows, prefixes.weak
+        )
         return [
             self._corrected(plan, prefixes, text, each, drawn, rollouts) for text, each in enumerate(found)
         ]
