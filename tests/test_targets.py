@@ -346,3 +346,12 @@ def test_losses_refuse_what_does_not_fit() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             forward_kl(*arguments, **options)
+
+
+def test_undecided_mass_is_that_of_the_normalised_rows() -> None:
+    """Also where float32 cannot tell what is missing from all that there is."""
+    rows = torch.tensor([0.5, 0.25, 1e-9], dtype=torch.float64)[:, None].log().expand(3, 2) - math.log(2)
+    half = np.log([0.5, 0.5, 0.5])
+    labels = Labels(np.zeros(3, dtype=np.int64), half, half, half, np.zeros(3), np.zeros((3, 2)))
+    found = SparseTargets.from_dense(rows, 1, labels, np.array([0.1, 0.0, 1e-12])).undecided_mass
+    np.testing.assert_allclose(found, [0.2, 0.0, 1.0], atol=1e-6)

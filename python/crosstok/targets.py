@@ -170,9 +170,12 @@ class SparseTargets:
 
 
 def _of_normalised(undecided: npt.NDArray[np.floating[Any]], missing: Float32Array) -> Float32Array:
-    """What rows that sum to 1 − ``missing`` leave undecided once they are normalised, float32 [N]."""
-    total = 1 - missing.astype(np.float64)
-    scaled = np.divide(undecided, total, out=undecided.astype(np.float64), where=total > 0)
+    """What rows that sum to 1 − ``missing`` leave undecided once they are normalised, float32 [N].
+
+    Where next to all of a row is missing float32 does not say how much is left: what is left is then taken for less.
+    """
+    total = np.where(missing > 0, 1 - missing.astype(np.float64) - np.finfo(np.float32).eps, 1.0)
+    scaled = np.divide(undecided, total, out=np.ceil(undecided.astype(np.float64)), where=total > 0)
     bounded: Float32Array = np.minimum(scaled, np.maximum(undecided, 1)).astype(np.float32)
     return bounded
 
