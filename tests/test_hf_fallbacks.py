@@ -95,3 +95,31 @@ def test_keys_and_values_go_by_the_name_that_the_model_has(llama: Any) -> None:
     assert runner.cache_argument(Old()) == "past_key_values"
     assert runner.cache_argument(New()) == "cache"
     assert runner.cache_argument(llama) in inspect.signature(llama.forward).parameters
+
+
+class Wrapped(torch.nn.Module):  # type: ignore[misc]
+    """A model around another, as PEFT's are: its forward names few arguments, and hands on the others."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.config, self.given = model, model.config, set[str]()
+
+    def get_base_model(self) -> Any:
+        return self.model
+
+    def get_input_embeddings(self) -> Any:
+        return self.model.get_input_embeddings()
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> Any:
+        self.given |= set(kwargs)
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+
+def test_wrapped_models_take_what_the_model_inside_does(llama: Any) -> None:
+    """Its own name for keys and values (no warning), and logits of the wanted columns only."""
+    model = Wrapped(llama)
+    teacher = HFTeacher(model.eval())
+    assert teacher.packed, teacher.packed_reason
+    trees = forest(11)
+    assert gap(collect(teacher.stream(trees), trees), reference(llama, trees)) <= 2e-5
+    assert {runner.cache_argument(llama), "logits_to_keep"} <= model.given

@@ -37,7 +37,7 @@ class Runner:
         self.device: torch.device = weight.device
         # sdpa wants the mask in the dtype of the queries; embeddings keep it where others are quantised.
         self.dtype: torch.dtype = weight.dtype
-        self._slices_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._slices_logits = "logits_to_keep" in forward_arguments(model)
         self._cache_argument = cache_argument(model)
         self.name = type(model).__name__
         self.vocab_size = int(self.last_logits((0,)).shape[-1])
@@ -154,7 +154,15 @@ class Runner:
 
 def cache_argument(model: Any) -> str:
     """What a model's forward calls its keys and values: transformers renamed `past_key_values` to `cache` in 5.24."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    return "cache" if "cache" in forward_arguments(model) else "past_key_values"
+
+
+def forward_arguments(model: Any) -> set[str]:
+    """What a model's forward takes by name; PEFT's models hand on to the model inside what they do not name."""
+    arguments = inspect.signature(model.forward).parameters
+    hands_on = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
+    inner = getattr(model, "get_base_model", None)
+    return {*arguments, *(forward_arguments(inner()) if hands_on and inner is not None else ())}
 
 
 def chains(tree: TokenTree) -> Iterator[IntArray]:
