@@ -164,3 +164,10 @@ def test_compare_smoke(tmp_path: Path) -> None:
         # With negative probabilities it may be more.
         assert name.startswith("unbiased") or all(tv is None or 0 <= tv <= 1 + 1e-6 for tv in way["tv"])
     assert all(tv is not None for tv in student["ways"]["closing estimate"]["tv"])
+    alone = run(*options, "--processes", "2", "--only", "closing", command="compare.py")
+    assert alone.returncode == 0, alone.stdout + alone.stderr[-2000:]
+    [same] = json.loads(target.with_suffix(".positions.json").read_text(encoding="utf-8"))
+    for name in ("texts", "text", "position", "reference"):
+        assert same[name] == student[name]
+    assert same["ways"].keys() == {"closing estimate"}
+    assert same["ways"]["closing estimate"]["tv"] == student["ways"]["closing estimate"]["tv"]

@@ -30,7 +30,8 @@ from crosstok import demo
 from .. import machine, report
 from ..inputs import Inputs
 from ..row import Row, Unavailable
-from .run import Run, Settings
+from .measure import Settings
+from .run import Run
 from .ways import PARTS, Choice
 
 STUDENTS = ("qwen3", "gemma3", "llama3", "deepseek")
@@ -104,7 +105,9 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
         seeds=max(1, options.seeds),
     )
     limits = options.reference_tolerance, options.reference_rows
-    return Settings(inputs, students, options.positions, *limits, choice)
+    if options.processes is not None and options.processes < 1:
+        parser.error("--processes must be at least 1")
+    return Settings(inputs, students, options.positions, *limits, choice, options.processes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
         help="undecided mass at which a position leaves its budget unspent (0.01)",
     )
     add("--seeds", type=int, help=f"how often the unbiased estimate is drawn ({FULL['seeds']})")
+    add(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="so many texts at a time, each in a process of its own (thousands of rows take gigabytes)",
+    )
     add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="NAME", help=", ".join(PARTS))
     add("--json", type=Path, help="write the figures there too, and NAME.positions.json beside it")
     add("--quick", action="store_true", help="a smoke test: few positions and rows")

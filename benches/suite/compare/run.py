@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import crosstok as ct
-import torch
-
-from ..inputs import Inputs
 from ..job import Job
 from ..pairs.texts import Text
 from ..row import Row
-from ..timing import cpu_seconds
-from . import figures
-from .found import Found, Truth
+from . import figures, measure
+from .found import Found
+from .measure import Settings
 from .sample import Sample, sample
-from .texts import chosen
-from .ways import Choice, Way
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of `app.py`. students: name → directory."""
-
-    inputs: Inputs
-    students: dict[str, Path]
-    positions: int
-    reference_tolerance: float
-    reference_rows: int
-    choice: Choice
+from .ways import Way
 
 
 @dataclass(eq=False)
-class Student:
+class Results:
     """What was found for one student. found: by way."""
 
     name: str
@@ -63,59 +45,30 @@ class Run:
     settings: Settings
     job: Job
     ways: list[Way]
-    students: list[Student] = field(default_factory=list)
+    students: list[Results] = field(default_factory=list)
 
     @classmethod
     def of(cls, settings: Settings) -> Run:
-        """Load the teacher, and render questions: each answer has a position at least."""
-        chats = settings.inputs.chats[: settings.positions]
-        job = Job.load(settings.inputs.teacher, chats, "cpu", "float32")
-        return cls(settings, job, settings.choice.ways())
+        """Load the teacher."""
+        return cls(settings, measure.load(settings), settings.choice.ways())
 
     def rows(self) -> Iterator[Row]:
         """Student by student, then all of them together. Raises Unavailable where there are too few texts."""
-        for name, folder in self.settings.students.items():
-            tokenizer = ct.Tokenizer.from_pretrained(folder)
-            eos = tokenizer.eos_ids or tokenizer.special_ids[:1].tolist()
-            pair = ct.Pair(self.job.tokenizer, tokenizer, None, eos)
-            texts = chosen(self.job, pair, self.settings.positions)
-            self.students.append(self._student(name, pair, texts))
+        for name in self.settings.students:
+            self.students.append(self._results(measure.Student(self.settings, self.job, name)))
             yield from self._figures(self.students[-1])
         if len(self.students) > 1:
             yield from self._together()
 
-    def _student(self, name: str, pair: ct.Pair, texts: Sequence[Text]) -> Student:
-        """Text by text, since whole distributions are large."""
-        settings = self.settings
-        limits = settings.reference_tolerance, settings.reference_rows
-        reference = ct.Scorer(self.job.teacher, pair, tolerance=limits[0], max_rows=limits[1])
-        scorers = {way: way.scorers(self.job.teacher, pair) for way in self.ways}
-        truths, plain = [], []
-        found: dict[Way, list[Found]] = {way: [] for way in self.ways}
-        for text in texts:
-            truth = Truth.of(reference, text)  # goes first: planning is then warm for all
-            plain.append(self._plain(text))
-            for way in self.ways:
-                found[way].append(Found.of(way, scorers[way], text, truth))
-            truths.append(truth.without_rows())
-        joined = {way: Found.join(parts) for way, parts in found.items()}
-        return Student(name, list(texts), sample(truths, plain), joined)
+    def _results(self, student: measure.Student) -> Results:
+        texts = student.texts()
+        measured = list(student.measured(texts))
+        columns = zip(*(one.found for one in measured), strict=True)
+        joined = {way: Found.join(parts) for way, parts in zip(self.ways, columns, strict=True)}
+        known = sample([one.truth for one in measured], [one.plain for one in measured])
+        return Results(student.name, texts, known, joined)
 
-    def _plain(self, text: Text) -> float:
-        """Processor seconds of a plain forward over prompt and text in the teacher's own tokens; the better of 2.
-
-        With a log-softmax at each row after the prompt.
-        """
-        own = self.job.tokenizer.encode(text.text, start=text.prompt is None).tolist()
-        ids = torch.tensor([[*(text.prompt or ()), *own]])
-
-        def forward() -> None:
-            with torch.inference_mode():
-                self.job.model(ids, logits_to_keep=len(own) + 1).logits.float().log_softmax(-1)
-
-        return min(cpu_seconds(forward) for _ in range(2))
-
-    def _figures(self, student: Student) -> Iterator[Row]:
+    def _figures(self, student: Results) -> Iterator[Row]:
         name, known = student.name, student.sample
         kinds = {
             kind: sum(text.kind == kind for text in student.texts) for kind in ("answers", "python", "texts")
