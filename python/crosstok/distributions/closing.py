@@ -15,21 +15,21 @@ import numpy.typing as npt
 import torch
 
 from crosstok.distributions.light import Light
-from crosstok.masses.aggregator import Aggregator, Block, expand, shares
+from crosstok.distributions.ranges import Ranges
+from crosstok.masses.aggregator import Aggregator, Block, expand, log_sum, shares
 from crosstok.masses.prefixes import Prefixes
 from crosstok.masses.undecided import log_masses
 from crosstok.pair import BoolArray, Plan
 from crosstok.ragged import FloatArray, IntArray
 
-# Tokens with this share of a row are looked up one by one; of a range, those with so many times that share of it, no
-# more than this. (With 1e-5 of a row look-ups take twice as long: SmolLM2 -> Gemma 3, 1.3 of the 5 s of 627 positions,
-# for a mean undecided mass of 0.384 instead of 0.388, and a mean total variation of 0.0045 instead of 0.0052.)
+# Tokens with this share of a row, or of a range, are looked up one by one. (With 1e-5 of a row look-ups take twice as
+# long: SmolLM2 -> Gemma 3, 1.3 of the 5 s of 627 positions, for a mean undecided mass of 0.384 instead of 0.388, and a
+# mean total variation of 0.0045 instead of 0.0052.)
 ROW_SHARE = 1e-4
-_IN_RANGE, _RANGE_SHARE = 10, 1e-4
 # Rows of nodes with a smaller share of a position have only those tokens looked up that are heavy there.
 SIDE = 1e-2
-# Ranges of up to so many tokens are looked at token by token.
-_SHORT = 256
+# Ranges of up to so many tokens, or with no more than this share of a row, are looked at token by token.
+_SHORT, _WEAK = 256, 0.1
 # A difference of masses below this share of them is rounding: light mass is summed in float32.
 _ROUNDING = 1e-6
 # Sums of a row's shares are right to so many times the precision of these.
@@ -201,9 +201,9 @@ class ClosingCollector:
         keep: int | None = None,
     ) -> None:
         self.plan, self.row_share = plan, row_share
-        self.range_share = min(row_share * _IN_RANGE, _RANGE_SHARE)
         self.beyond = plan.beyond()
-        self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
+        self.ranges = Ranges.of(plan, self.beyond)
+        self._ptr = np.searchsorted(self.ranges.node, np.arange(len(plan.node_parent) + 1))
         self._exact = np.zeros(len(plan.node_parent), dtype=bool)
         self._exact[self.beyond.exact_node] = True
         self.light = Light(plan, row_share, keep)
@@ -223,22 +223,24 @@ class ClosingCollector:
 
     def _add_ranges(self, aggregator: Aggregator, block: Block) -> None:
         """Tokens after earlier nodes that reach beyond a student token."""
-        beyond = self.beyond
+        known = self.ranges
         rows, ranges = expand(self._ptr[block.nodes], self._ptr[block.nodes + 1])
         if not len(ranges):
             return
-        first, last = beyond.first[ranges], beyond.last[ranges]
-        total = aggregator.range_sums(block, rows, first, last)
-        self._ranges.append(_Entries(beyond.node[ranges], first, beyond.depth[ranges], total))
+        of, parts = expand(known.ptr[ranges], known.ptr[ranges + 1])
+        first, last = known.first[parts], known.last[parts]
+        total = log_sum(aggregator.range_sums(block, rows[of], first, last), of, len(ranges))
+        self._ranges.append(_Entries(known.node[ranges], ranges, known.depth[ranges], total))
         # Of a long range with some mass only what is heavy is taken out of its row, the others token by token.
-        long = (last - first > _SHORT) & (total > np.log(1 / _IN_RANGE)) & (self.row_share > 0)
-        few, many = np.flatnonzero(~long), np.flatnonzero(long)
+        size = np.bincount(of, last - first, len(ranges))
+        long = (size > _SHORT) & (total > np.log(_WEAK)) & (self.row_share > 0)
+        few = np.flatnonzero(~long[of])
         owner, places = expand(first[few], last[few])
-        self._add_entries(block, rows, ranges, few[owner], self.plan.order[places], total)
-        for i in many.tolist():
-            order = self.plan.order[first[i] : last[i]]
+        self._add_entries(block, rows, ranges, of[few][owner], self.plan.order[places], total)
+        for i in np.flatnonzero(long).tolist():
+            order = self.plan.order[known.places(int(ranges[i]))]
             at = torch.from_numpy(order).to(block.share.device)
-            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self.range_share
+            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self.row_share
             hits = (block.share[int(rows[i]), at] >= floor).nonzero().flatten().cpu().numpy()
             self._add_entries(block, rows, ranges, np.full(len(hits), i), order[hits], total)
 
@@ -253,10 +255,10 @@ class ClosingCollector:
     ) -> None:
         """Keep tokens of the ranges ``which`` that have a share of them."""
         log_mass = log_masses(block, rows[which], token)
-        keep = (shares(log_mass, total[which]) >= self.range_share) & (log_mass > -np.inf)
+        keep = (shares(log_mass, total[which]) >= self.row_share) & (log_mass > -np.inf)
         of = ranges[which[keep]]
         self.entries.append(
-            _Entries(self.beyond.node[of], token[keep], self.beyond.depth[of], log_mass[keep])
+            _Entries(self.ranges.node[of], token[keep], self.ranges.depth[of], log_mass[keep])
         )
 
     def leaves(self, prefixes: Prefixes, rows: Heavy, exact_from: float, num_threads: int) -> Leaves:

@@ -81,7 +81,9 @@ def drawable(
 
     exact = sampled(beyond.exact_node, beyond.exact_depth, 0, light.mass[beyond.exact_node], FIRST)
     parts.append(replace(exact, token=-1 - exact.node))
-    parts.append(sampled(beyond.node, beyond.depth, len(light.mass), ranges.mass, NO_TOKEN))
+    parts.append(
+        sampled(collector.ranges.node, collector.ranges.depth, len(light.mass), ranges.mass, NO_TOKEN)
+    )
     parts.append(_left(plan, left, leaves, collector.heavy.finish(), light))
     parts.append(_dropped(collector, prefixes))
     return Places.join(parts)

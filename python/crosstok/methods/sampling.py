@@ -10,8 +10,8 @@ import torch
 
 from crosstok.distributions.closing import ClosingCollector
 from crosstok.masses.aggregator import Aggregator, Block, expand
-from crosstok.masses.nodes import OUT, Nodes
-from crosstok.pair import BoolArray, Plan
+from crosstok.masses.nodes import Nodes
+from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.requests import Request
 
@@ -65,50 +65,32 @@ class LightTokens:
 class RangeTokens:
     """Samples of every range beyond a student token those that carry too little of it to be looked up.
 
-    A range is what `Plan.beyond` lists: tokens after a node that reach beyond s_1..s_depth. Those that are out for
-    certain are not sampled. uniform: float64 [ranges, draws]. mass: float64 [ranges], what there is to sample, after
-    the node. token: int64 [ranges, draws], −1 where there is nothing.
+    uniform: float64 [ranges, draws], of `ClosingCollector.ranges`. mass: float64 [ranges], what there is to sample,
+    after the node. token: int64 [ranges, draws], −1 where there is nothing.
     """
 
     def __init__(self, plan: Plan, collector: ClosingCollector, uniform: FloatArray) -> None:
-        self.plan, self.beyond, self.uniform = plan, collector.beyond, uniform
-        self.range_share = collector.range_share
+        self.plan, self.ranges, self.uniform = plan, collector.ranges, uniform
+        self.row_share = collector.row_share
         self.mass: FloatArray = np.zeros(len(uniform))
         self.token: IntArray = np.full(uniform.shape, -1, dtype=np.int64)
-        self._ptr = np.searchsorted(self.beyond.node, np.arange(len(plan.node_parent) + 1))
+        self._ptr = np.searchsorted(self.ranges.node, np.arange(len(plan.node_parent) + 1))
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
         """Take in a block of rows."""
-        if self.range_share:
+        if self.row_share:
             rows, ranges = expand(self._ptr[block.nodes], self._ptr[block.nodes + 1])
             for row, index in zip(rows.tolist(), ranges.tolist(), strict=True):
                 self._sample(block, row, index)
 
     def _sample(self, block: Block, row: int, index: int) -> None:
-        first, last = int(self.beyond.first[index]), int(self.beyond.last[index])
-        order = self.plan.order[first:last]
+        order = self.plan.order[self.ranges.places(index)]
         share = block.share[row, torch.from_numpy(order).to(block.share.device)].double()
-        light = share.masked_fill(share >= share.sum() * self.range_share, 0)
-        running = (light * torch.from_numpy(self._possible(index, first, last)).to(light.device)).cumsum(0)[
-            None
-        ]
-        if running[0, -1] > 0:
+        running = share.masked_fill(share >= share.sum() * self.row_share, 0).cumsum(0)[None]
+        if len(order) and running[0, -1] > 0:
             wanted = torch.from_numpy(self.uniform[index]).to(running.device)[None] * running[:, -1:]
             self.token[index] = order[_places(running, wanted)[0].cpu().numpy()]
             self.mass[index] = float(running[0, -1] * block.log_scale[row].exp())
-
-    def _possible(self, index: int, first: int, last: int) -> BoolArray:
-        """bool [last - first]: which tokens the plan does not know to be out."""
-        plan, node = self.plan, int(self.beyond.node[index])
-        if self.beyond.depth[index] == 0:  # all texts start with no token
-            return np.ones(last - first, dtype=bool)
-        # What has a row of its own is not listed.
-        possible = np.isin(plan.order[first:last], plan.node_token[plan.node_parent == node])
-        for r in range(int(plan.range_ptr[node]), int(plan.range_ptr[node + 1])):
-            if plan.range_depth[r] == self.beyond.depth[index] and plan.range_kind[r] != OUT:
-                lo, hi = int(plan.range_first[r]) - first, int(plan.range_last[r]) - first
-                possible[max(lo, 0) : max(hi, 0)] = True
-        return possible
 
 
 class NextTokens:

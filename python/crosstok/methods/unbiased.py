@@ -101,7 +101,7 @@ class Unbiased:
         """What samples tokens of a plan's rows while they stream by."""
         nodes = np.diff(plan.node_ptr).tolist()
         light = LightTokens(plan, self.row_share, uniforms(streams, nodes, self.draws))
-        ranges = np.bincount(plan.node_text[collector.beyond.node], minlength=len(plan)).tolist()
+        ranges = np.bincount(plan.node_text[collector.ranges.node], minlength=len(plan)).tolist()
         return light, RangeTokens(plan, collector, uniforms(streams, ranges, self.draws))
 
     def _corrected(
