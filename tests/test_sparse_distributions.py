@@ -10,6 +10,7 @@ import pytest
 from general_checks import failures, truths
 from general_pairs import MODES, Sample, samples
 from oracle import toys
+from test_refine import demo_pair
 
 torch = pytest.importorskip("torch")
 
@@ -110,3 +111,21 @@ def test_a_method_with_an_option_that_it_does_not_have() -> None:
         ct.Scorer(
             ct.TableTeacher(lambda _: None), sample.pair, method="beam", method_options={"width_of_beam": 3}
         )
+
+
+@pytest.mark.parametrize("first", [None, "s", "e", " a"])
+def test_light_tokens_are_kept_whatever_text_comes_first(first: str | None) -> None:
+    """A row without a label, the last one, lost the light mass of the token that the first text begins with."""
+    text, all_ = "Return a copy of the", 10**5
+    scorer = ct.Scorer(*demo_pair())
+    (dense,) = scorer.distributions([text])
+    sparse = scorer.distributions([text] if first is None else [first, text], top_k=all_)[-1]
+    for i in range(len(sparse)):
+        part = slice(sparse.ptr[i], sparse.ptr[i + 1])
+        row = dense.logprobs[i].double().exp()
+        found = torch.zeros_like(row)
+        found[torch.from_numpy(sparse.ids[part].astype(np.int64))] = (
+            torch.from_numpy(sparse.logp[part]).double().exp()
+        )
+        assert torch.allclose(found, row / row.sum(), atol=2e-6)
+        assert math.isclose(sparse.missing_mass[i], 1 - float(row.sum()), abs_tol=1e-5)

@@ -116,10 +116,10 @@ class Light:
         column = np.minimum(np.searchsorted(self.columns, label), len(self.columns) - 1)
         has &= self.columns[column] == label
         at = torch.from_numpy(column)[:, None].to(grouped.device)
-        value = grouped.gather(1, at).cpu() * torch.from_numpy(has)[:, None]
-        mass, column_of = (
-            x.cpu() for x in grouped.scatter(1, at, 0).topk(min(keep, grouped.shape[1]), dim=1)
-        )
+        here, own = grouped.gather(1, at), torch.from_numpy(has)[:, None].to(grouped.device)
+        others = grouped.scatter(1, at, here * ~own)  # a row without a label's column keeps all
+        mass, column_of = (x.cpu() for x in others.topk(min(keep, grouped.shape[1]), dim=1))
+        value = (here * own).cpu()
         rest = self.mass[nodes] - (mass.sum(dim=1).double() + value[:, 0].double()).numpy()
         self.left[nodes] = np.where(mass[:, -1].numpy() > 0, np.maximum(rest, 0.0), 0.0)
         mass, column_of = torch.cat([mass, value], 1), torch.cat([column_of, at.cpu()], 1)
