@@ -223,3 +223,12 @@ def test_what_moves_nothing_is_left_out() -> None:
     moved = replace(made, taken_from=np.array([2])).apply(torch.full((2, 5), 0.125).log())
     expected = [[0.125] * 5, [0.125, 0.125, -0.125, 0.125, 0.375]]
     np.testing.assert_allclose(moved.numpy(), expected, atol=1e-7)
+
+
+def test_small_draws_add_up() -> None:
+    """Each by itself is less than float32 can add to a probability near 1."""
+    for draws in (64, 2_500, 100_000):
+        mass, nothing = np.full(draws, 1e-3 / draws), np.zeros(draws, dtype=np.int64)
+        moved = Correction.of(nothing, nothing + 1, nothing, mass, np.zeros(1), np.zeros(1))
+        found = moved.apply(torch.tensor([[0.99, 0.01]]).log())
+        assert torch.allclose(found, torch.tensor([[0.991, 0.009]]), atol=1e-7)

@@ -74,8 +74,11 @@ class Correction:
         ):
             raise ValueError(f"a correction of {len(self.stopped)} rows for {list(logprobs.shape)}")
         out = logprobs.float().exp().contiguous()
-        for ids, mass in ((self.given_to, self.mass), (self.taken_from, -self.mass)):
-            some = np.flatnonzero(ids != NOWHERE)
-            at = torch.from_numpy(self.row[some] * width + ids[some]).to(out.device)
-            out.view(-1).index_add_(0, at, mass[torch.from_numpy(some)].to(out.device))
+        ids = np.concatenate([self.given_to, self.taken_from])
+        some = np.flatnonzero(ids != NOWHERE)
+        at, of = np.unique(np.tile(self.row, 2)[some] * width + ids[some], return_inverse=True)
+        # Draws are added up before they meet a probability, beside which float32 would lose the small ones.
+        mass = torch.cat([self.mass, -self.mass]).double()[torch.from_numpy(some)]
+        moved = torch.zeros(len(at), dtype=torch.float64).index_add_(0, torch.from_numpy(of), mass.cpu())
+        out.view(-1).index_add_(0, torch.from_numpy(at).to(out.device), moved.float().to(out.device))
         return out

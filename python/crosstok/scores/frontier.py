@@ -15,6 +15,8 @@ from crosstok.masses.undecided import Undecided
 # Entries that a round takes from a frontier: no more than this, none lighter than this share of the heaviest.
 ROUND = 8
 ROUND_SHARE = 0.5
+# What is left of a running sum below this share of the most that it has been is rounding.
+_DUST = 1e-12
 
 
 class Entry(NamedTuple):
@@ -84,6 +86,7 @@ class Frontier:
         self.sums, self.rows, self.looked, self.closed = sums, 0, 0, False
         self._slots: list[tuple[float, int, Slot]] = []
         self._unseen = [0.0, 0.0]
+        self._most = (sums.removed, sums.weak)
         self._added = 0
 
     @property
@@ -151,8 +154,13 @@ class Frontier:
             is_likely = slot.found.kind[slot.at : slot.stop] == LIKELY
             likely.append(float(masses[is_likely].sum()))
             unlikely.append(float(masses[~is_likely].sum()))
-        removed, weak = max(self.sums.removed, 0.0), max(self.sums.weak, 0.0)
-        return Sums(self.sums.inside, math.fsum(likely), math.fsum(unlikely), removed, weak)
+        removed, weak = (
+            mass if mass > _DUST * most else 0.0
+            for mass, most in zip((self.sums.removed, self.sums.weak), self._most, strict=True)
+        )
+        counted = self.sums.inside + math.fsum(likely)
+        kept = min(removed, counted), min(weak, counted)
+        return Sums(self.sums.inside, math.fsum(likely), math.fsum(unlikely), *kept)
 
     def _push(self, slot: Slot, order: int) -> None:
         if slot.at < slot.stop and slot.log_q > -math.inf:
@@ -174,3 +182,4 @@ class Frontier:
     def _count(self, mass: float, trust: Trust) -> None:
         self.sums.removed += mass * trust.lost
         self.sums.weak += mass * trust.weak
+        self._most = max(self._most[0], self.sums.removed), max(self._most[1], self.sums.weak)
