@@ -355,3 +355,36 @@ def test_a_tiny_student_learns_its_target(top_k: int | None) -> None:
     assert losses[0] > 1
     assert losses[-1] < 0.02
     assert all(b < a for a, b in zip(losses[::30], losses[30::30], strict=False))
+
+
+def test_labels_are_ids_whatever_integers_they_are() -> None:
+    """Bytes were taken for a mask, and other small integers for nothing."""
+    logits, teacher = torch.randn(4, 4), torch.randn(4, 4).log_softmax(1)
+    labels = torch.tensor([1, 3, 2, 1])
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert partial_kl(logits, teacher, labels.to(dtype)) == partial_kl(logits, teacher, labels)
+    with pytest.raises(ValueError, match="labels must be token ids, not "):
+        forward_kl(logits, teacher, labels > 1)
+
+
+def test_labels_that_are_a_position_off_are_refused() -> None:
+    """As transformers' losses take them: the token at each position, not after it."""
+    targets, logits = cut(teacher_rows(4, 9, 0), 3, [5, 6, 7, 8]), random(4, 9, 1)
+    right = torch.tensor([5, 6, 7, 8])
+    assert partial_kl(logits, targets, right) == partial_kl(logits, targets)
+    for loss in (forward_kl, partial_kl):
+        with pytest.raises(
+            ValueError, match="the label of row 1 of the targets is 6, not 5: a logit's label is the token"
+        ):
+            loss(logits, targets, torch.tensor([IGNORED, 5, 6, 7]))
+
+
+def test_num_items_as_a_tensor() -> None:
+    logits, teacher = torch.randn(4, 4), torch.randn(4, 4).log_softmax(1)
+    whole = forward_kl(logits, teacher, num_items_in_batch=7)
+    for items in (torch.tensor(7), torch.tensor([7])):
+        loss = forward_kl(logits, teacher, num_items_in_batch=items)
+        assert loss == whole and loss.shape == ()
+    for wrong in (torch.tensor(-5), torch.tensor([3, 4])):
+        with pytest.raises(ValueError, match="num_items_in_batch must"):
+            forward_kl(logits, teacher, num_items_in_batch=wrong)

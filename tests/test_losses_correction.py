@@ -116,6 +116,7 @@ def test_several_texts_some_corrected_and_rows_left_out() -> None:
     logits = random_logits(3, 6, 8)
     batch = collate(targets, starts=[-1, 2, 1], length=4)
     labels = torch.zeros(3, 6, dtype=torch.int64)
+    labels[batch.text, batch.step] = batch.labels.clamp(min=0)
     labels[2, 2] = IGNORED
     value, slope = gradient(forward_kl, logits, batch, labels, undecided_weight="linear")
     total, count, wanted = 0.0, 0, np.zeros((3, 6, 8))

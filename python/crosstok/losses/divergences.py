@@ -33,8 +33,9 @@ def forward_kl(
 
     logits: [N, width], or [texts, T, width] for targets that were collated with ``starts``; any floating dtype, the
     result is float32 (float64 for float64). targets: a batch of `collate`, or a tensor of log-probabilities of the
-    logits' shape, but for fewer columns (tokens beyond them have no probability). labels: int64, of the shape of the
-    logits without their last dimension; where -100, the position is ignored. None: every row of the targets counts.
+    logits' shape, but for fewer columns (tokens beyond them have no probability). labels: ids, of the shape of the
+    logits without their last dimension: for each logit the token *after* it (nothing is shifted in here, unlike in
+    transformers' losses); where -100, the position is ignored. None: every row of the targets counts.
 
     Rows of the teacher are normalised: what is inadmissible is nobody's, and the teacher's own rows as logits give 0.
     Rows that are all −inf (the text before them has probability zero) are ignored. Where p is 0 a token adds exactly 0.
@@ -49,7 +50,8 @@ def forward_kl(
     mass are right. Without any position the loss is 0, and so is its gradient.
 
     Memory: the gradient, beside that only blocks of 64 MB. Raises ValueError where shapes, labels or options do not
-    fit, and for a negative ``num_items_in_batch``; TypeError for targets that were not collated.
+    fit, for labels that are other tokens than those of the targets, and for a negative ``num_items_in_batch``;
+    TypeError for targets that were not collated.
     """
     rows = _Rows.of(logits, targets, labels)
     return _mean(rows.divergence(temperature, undecided_weight), num_items_in_batch)
@@ -111,6 +113,8 @@ class _Rows:
         else:
             known = _check_labels(logits, labels).to(at.device).reshape(-1)[at]
             ignored = known == IGNORED
+            if isinstance(targets, TargetBatch):
+                _check_same(known, targets.labels)
         flat = logits.reshape(-1, logits.shape[-1])
         if isinstance(targets, torch.Tensor):
             targets = targets.detach().reshape(-1, targets.shape[-1])
@@ -207,18 +211,32 @@ def _check_targets(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
 def _check_labels(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if labels.shape != logits.shape[:-1]:
         raise ValueError(f"labels {list(labels.shape)} do not fit logits {list(logits.shape)}")
-    if labels.is_floating_point() or labels.is_complex():
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be token ids, not {labels.dtype}")
+    labels = labels.long()  # bytes would be taken for a mask
     wrong = (labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[-1]))
     if bool(wrong.any()):
         raise ValueError(f"label {int(labels[wrong][0])} is none of the {logits.shape[-1]} columns")
     return labels
 
 
+def _check_same(labels: torch.Tensor, own: torch.Tensor) -> None:
+    """Refuse labels, int64 [N], that are other tokens than the targets': most likely they are a position off."""
+    differ = (labels != own) & (labels != IGNORED) & (own != IGNORED)
+    if bool(differ.any()):
+        row = int(differ.nonzero()[0, 0])
+        raise ValueError(
+            f"the label of row {row} of the targets is {int(own[row])}, not {int(labels[row])}: a logit's label is the "
+            "token after it (nothing is shifted here, unlike in transformers)"
+        )
+
+
 def _mean(values: torch.Tensor, num_items: int | torch.Tensor | None) -> torch.Tensor:
     """The sum over ``num_items``, or over how many there are; 0, with a gradient, where there is none."""
     if isinstance(num_items, torch.Tensor):
-        return values.sum() / num_items.to(values.device).clamp(min=1)
+        if num_items.numel() != 1:
+            raise ValueError(f"num_items_in_batch must be one number, not {list(num_items.shape)}")
+        num_items = int(num_items.item())
     if num_items is not None and num_items < 0:
         raise ValueError(f"num_items_in_batch must not be negative, not {num_items}")
     return values.sum() / max(1, len(values) if num_items is None else num_items)
