@@ -27,6 +27,12 @@ def demo(one_thread: None) -> tuple[Any, Any]:
         (["a", 5], (), "text 1 must be a str or bytes, not int"),
         (["a", "b"], ([5, 6],), "the prompt of text 0 must be token ids, not int"),
         (["a"], (["b"],), "the prompt of text 0 must be token ids, not str"),
+        (
+            ["a"],
+            ([{"input_ids": [1]}],),
+            "the prompt of text 0 must be token ids, not a dict: pass its input_ids",
+        ),
+        (["a", "b"], ([[1], [[2]]],), r"the prompt of text 1: token ids must be .* not int64 \[1, 1\]"),
         (["a"], (None, 0), "ended must be True, False or one of these for each text, not 0"),
         (["a"], (None, "n"), "ended must be True, False or one of these for each text, not 'n'"),
         (["a"], (None, None), "ended must be True, False or one of these for each text, not None"),
@@ -60,6 +66,9 @@ def test_a_single_text(demo: tuple[Any, Any], text: Any) -> None:
         ({"width": True}, "width must be"),
         ({"max_rows": 1.5, "tolerance": 0.1}, "max_rows must be a whole number, 0 at least, not 1.5"),
         ({"max_rows": -1, "tolerance": 0.1}, "max_rows must be"),
+        ({"max_rows": 8}, "max_rows needs tolerance, which says when fewer rows are enough"),
+        ({"method_options": {"order": "mass"}}, "order is that of further rows: it needs tolerance"),
+        ({"width": 5}, "width 5 has no column for the student's token"),
         ({"method": "x"}, "no method 'x', only 'auto', "),
     ],
 )
@@ -127,3 +136,30 @@ def test_where_targets_go(demo: tuple[Any, Any]) -> None:
         collate(targets, starts=[0, -2])
     with pytest.raises(ValueError, match="the end-of-text id of text 0 must be a whole number, 0 at least"):
         collate(targets, eos=-3)
+
+
+def test_what_is_no_tokenizer(demo: tuple[Any, Any]) -> None:
+    pair = demo[1]
+    with pytest.raises(
+        TypeError, match=r"teacher must be a crosstok.Tokenizer, not str \(Tokenizer.from_pretrained"
+    ):
+        ct.Pair("gpt2", pair.student)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"student must be .*, not Pair"):
+        ct.Pair(pair.teacher, pair)
+    with pytest.raises(ValueError, match="n must be a whole number, 0 at least, not -1"):
+        pair.teacher.first_merges(-1)
+
+
+def test_a_head_may_lack_special_tokens_that_end_no_text(demo: tuple[Any, Any]) -> None:
+    """Gemma 3's tokenizer has one more than the heads of its smaller models."""
+    teacher, pair = demo
+    special = set(pair.student.special_ids.tolist()) - set(pair.student_eos)
+    last = pair.student.vocab_size - 1
+    least = max(set(range(last + 1)) - special) + 1
+    rows = ct.Scorer(teacher, pair, width=least).distributions(["a b"])[0].logprobs
+    assert rows.shape[1] == least
+    assert torch.equal(rows, ct.Scorer(teacher, pair).distributions(["a b"])[0].logprobs[:, :least])
+    with pytest.raises(
+        ValueError, match=f"width {least - 1} has no column for the student's token {least - 1} "
+    ):
+        ct.Scorer(teacher, pair, width=least - 1)

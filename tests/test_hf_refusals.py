@@ -51,6 +51,14 @@ def test_other_attention_is_refused() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(TeacherError, match="batch_tokens"):
         HFTeacher(make("llama"), batch_tokens=0)
+    with pytest.raises(TeacherError, match="batch_tokens must be a whole number, 1 at least, not 10"):
+        HFTeacher(make("llama"), batch_tokens=10.5)  # type: ignore[arg-type]
+    with pytest.raises(TeacherError, match="no dtype of torch is called 'float33'"):
+        HFTeacher(make("llama"), dtype="float33")
+    with pytest.raises(TeacherError, match="cannot move the model to device nowhere, dtype None: "):
+        HFTeacher(make("llama"), device="nowhere")
+    assert HFTeacher(make("llama"), dtype="bfloat16").model.dtype == torch.bfloat16
+    assert HFTeacher(make("llama"), dtype="auto").model.dtype == torch.float32
     with pytest.raises(TeacherError, match="not a transformers model"):
         HFTeacher(object())
 

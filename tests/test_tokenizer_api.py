@@ -82,9 +82,28 @@ def test_save_and_load(tok: ct.Tokenizer, tmp_path: Path) -> None:
     student.save(tmp_path)
     again = ct.Tokenizer.from_pretrained(tmp_path)
     assert again == student and again.eos_ids == student.eos_ids == (0,)
+    student.save(tmp_path / "made" / "here")
+    assert ct.Tokenizer.from_pretrained(tmp_path / "made" / "here") == student
     student.save(tmp_path / "file.json")
     assert ct.Tokenizer.from_file(tmp_path / "file.json").fingerprint == student.fingerprint
     assert ct.Tokenizer.from_json(student.to_json()).fingerprint == student.fingerprint
+
+
+def test_transformers_knows_what_ends_a_text_of_a_saved_tokenizer(tok: ct.Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}", "eos_token": "old"}')
+    tok.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.eos_token_id == tok.eos_ids[0] and theirs.chat_template == "{{ messages }}"
+    assert theirs("the texts")["input_ids"] == tok.encode("the texts").tolist()
+    assert ct.Tokenizer.from_pretrained(tmp_path) == tok
+
+
+def test_a_hub_that_is_out_of_reach_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ct.UnsupportedTokenizerError, match="nobody/nothing: We couldn't connect"):
+        ct.Tokenizer.from_pretrained("nobody/nothing")
 
 
 def test_a_tokenizer_cannot_be_changed(tok: ct.Tokenizer) -> None:

@@ -44,6 +44,9 @@ _LAZY = {
     "Teacher": "crosstok.teacher",
 }
 
+# Modules that need torch, too: `crosstok.losses` after `import crosstok`.
+_MODULES = ("losses", "verify")
+
 __all__ = [
     "CoverBatch",
     "CrosstokError",
@@ -74,11 +77,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _LAZY and name not in _MODULES:
         raise AttributeError(f"module 'crosstok' has no attribute {name!r}")
     from importlib import import_module
 
     try:
+        if name in _MODULES:
+            return import_module(f"crosstok.{name}")
         return getattr(import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "transformers"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Real
 
+import numpy as np
+
 from crosstok.pair import Pair
 from crosstok.ragged import whole_number
 from crosstok.teacher.protocol import Teacher
@@ -33,6 +35,20 @@ def check_options(canonical: str, tolerance: float | None, max_rows: int | None,
     if tolerance is not None and not 0 <= tolerance <= 1:
         raise ValueError(f"tolerance is a share of mass, not {tolerance}")
     whole_number("max_rows", max_rows, 0)
+    if max_rows is not None and tolerance is None:
+        raise ValueError("max_rows needs tolerance, which says when fewer rows are enough (0: never)")
+
+
+def check_width(pair: Pair, width: int | None) -> None:
+    """Raise ValueError for a width that is none, or that lacks a column which a distribution may need."""
+    whole_number("width", width, 1)
+    if width is None:
+        return
+    ordinary = np.setdiff1d(np.arange(pair.student.vocab_size), pair.student.special_ids)
+    last = int(max([*pair.student_eos, *ordinary[-1:]]))
+    if width <= last:
+        token = pair.student.token_bytes(last)
+        raise ValueError(f"width {width} has no column for the student's token {last} ({token!r})")
 
 
 def check_tolerance(teacher: Teacher, method: str, tolerance: float, max_rows: int | None) -> None:

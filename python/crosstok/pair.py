@@ -36,6 +36,12 @@ class Pair:
         teacher_eos: int | Sequence[int] | None = None,
         student_eos: int | Sequence[int] | None = None,
     ) -> None:
+        for whose, given in (("teacher", teacher), ("student", student)):
+            if not isinstance(given, Tokenizer):
+                kind = type(given).__name__
+                raise TypeError(
+                    f"{whose} must be a crosstok.Tokenizer, not {kind} (Tokenizer.from_pretrained reads it)"
+                )
         self.teacher, self.student = teacher, student
         self.teacher_eos = _eos(teacher, teacher_eos, "teacher")
         self.student_eos = _eos(student, student_eos, "student")

@@ -1,8 +1,9 @@
-"""Where a tokenizer.json is found, and which tokens begin and end a text there."""
+"""Where a tokenizer.json is found or written, and which tokens begin and end a text there."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from crosstok.errors import UnsupportedTokenizerError
 
 # Stands in for an answer when a chat template is asked what follows one.
 _ANSWER = "crosstok-answer"
+TOKENIZER = "tokenizer.json"
 CONFIGS = ("tokenizer_config.json", "generation_config.json")
 
 
@@ -43,6 +45,23 @@ def find(source: Any) -> Source:
     return _from_transformers(source)
 
 
+def write(folder: Path, tokenizer_json: bytes, eos_ids: Sequence[int], bos_id: int | None) -> None:
+    """Write the files of a directory; of configs that there are, only what they say of those tokens changes."""
+    (folder / TOKENIZER).write_bytes(tokenizer_json)
+    paths = [folder / name for name in CONFIGS]
+    config, generation = (_json(_read(path), str(path)) for path in paths)
+    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    contents = json.loads(tokenizer_json)
+    for name, ids in (("eos", eos_ids), ("bos", [] if bos_id is None else [bos_id])):
+        if ids:
+            config[f"{name}_token"] = _content_of_id(contents, ids[0])
+    generation["eos_token_id"] = list(eos_ids)
+    if bos_id is not None:
+        generation["bos_token_id"] = bos_id
+    for path, values in zip(paths, (config, generation), strict=True):
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
 def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
@@ -54,16 +73,17 @@ def _from_hub(repo: str, name: str) -> bytes | None:
         reason = f"{repo}: a hub id needs transformers (pip install 'crosstok[torch]')"
         raise UnsupportedTokenizerError(reason) from None
     try:
-        found = cached_file(repo, name, _raise_exceptions_for_missing_entries=False)
+        # What there has to be raises for what is wrong: no such file, or no connection.
+        found = cached_file(repo, name, _raise_exceptions_for_missing_entries=name == TOKENIZER)
     except OSError as error:
         raise UnsupportedTokenizerError(f"{repo}: {str(error).splitlines()[0]}") from None
     return None if found is None else Path(found).read_bytes()
 
 
 def _from_files(read: Any, where: str) -> Source:
-    tokenizer = read("tokenizer.json")
+    tokenizer = read(TOKENIZER)
     if tokenizer is None:
-        raise UnsupportedTokenizerError(f"{where}: no tokenizer.json")
+        raise UnsupportedTokenizerError(f"{where}: no {TOKENIZER}")
     config, generation = (_json(read(name), f"{where}: {name}") for name in CONFIGS)
     template_file = read("chat_template.jinja")
     template = template_file.decode() if template_file else config.get("chat_template")

@@ -6,7 +6,7 @@ same batches wherever a run begins (with a batch), so that an interrupted run ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import repeat
 from queue import SimpleQueue
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from crosstok.ragged import IntArray
+from crosstok.ragged import IntArray, ids_array
 
 Texts = Iterable[str | bytes]
 Prompts = Iterable[Sequence[int] | IntArray | None] | None
@@ -82,13 +82,27 @@ def _zipped(
             raise ValueError(f"prompts or ended: only {number}, but there are more texts")
         if not isinstance(text, (str, bytes)):
             raise TypeError(f"text {number} must be a str or bytes, not {type(text).__name__}")
-        if prompt is not None and (isinstance(prompt, (str, bytes)) or not isinstance(prompt, Sized)):
-            raise TypeError(f"the prompt of text {number} must be token ids, not {type(prompt).__name__}")
-        yield Request(text, cast("Sequence[int] | None", prompt), bool(flag))
+        yield Request(text, _ids(prompt, number), bool(flag))
     # Lazy ones may be endless; what has a length must have this one, or it belongs to other texts.
     for name, given in (("prompts", prompts), ("ended", flags)):
         if isinstance(given, Sized) and len(given) != number + 1:
             raise ValueError(f"{name}: {len(given)} for {number + 1} texts")
+
+
+def _ids(prompt: object, number: int) -> Sequence[int] | IntArray | None:
+    """A prompt, if it is token ids."""
+    if prompt is None:
+        return None
+    kind = type(prompt).__name__
+    if isinstance(prompt, Mapping):  # what transformers' tokenizers and chat templates return
+        raise TypeError(f"the prompt of text {number} must be token ids, not a {kind}: pass its input_ids")
+    if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Sized):
+        raise TypeError(f"the prompt of text {number} must be token ids, not {kind}")
+    try:
+        ids_array(cast("Sequence[int]", prompt))
+    except TypeError as error:
+        raise TypeError(f"the prompt of text {number}: {error}") from None
+    return cast("Sequence[int]", prompt)
 
 
 def form_batches(

@@ -18,7 +18,7 @@ from crosstok.distributions.next_token import next_token
 from crosstok.distributions.status import exact_status, row_totals
 from crosstok.errors import PlanError, TeacherError, TextError
 from crosstok.masses.prefixes import Prefixes, gather
-from crosstok.options import check_kinds, check_options, check_tolerance
+from crosstok.options import check_kinds, check_options, check_tolerance, check_width
 from crosstok.pair import Pair, Plan
 from crosstok.ragged import IntArray, whole_number
 from crosstok.reading import Reading
@@ -55,15 +55,16 @@ class Scorer:
     `crosstok.methods` ("beam", "strict_1to1", "bpm", "recursion"). method_options are the method's; those of "auto":
     order, one of `crosstok.distributions.expansion.ORDERS`, in which leaves are replaced by further rows.
     tolerance, max_rows: how far bounds are tightened by further teacher rows, in the regime "general" only; see
-    `score`. temperature divides the teacher's logits before anything else. width: of the student's logits, for padded
-    heads. num_threads: of the planner, 0 or None for all cores. Attributes: teacher, pair, width (at least the
-    student's vocab_size), method, timings.
+    `score`. temperature divides the teacher's logits before anything else. width: of the student's logits, where it is
+    not the student's vocab_size: heads are padded, or lack special tokens. num_threads: of the planner, 0 or None for
+    all cores. Attributes: teacher, pair, width, method, timings.
 
-    Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary, ValueError for an option
-    that is not one of these and, in the regime "general", for a tolerance with another method than "auto" (they read
-    what they read) and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be asked
-    for rows without end); TypeError for one of another type; PlanError for the method "recursion" where it does not
-    hold.
+    Raises TeacherError for a teacher whose rows are narrower than its tokenizer's vocabulary; ValueError for an option
+    that is not one of these, for a width without a column for each token that a text or its end may have, for max_rows
+    or an order without tolerance and, in the regime "general", for a tolerance with another method than "auto" (they
+    read what they read) and for tolerance 0 without max_rows unless the teacher is a TableTeacher (a model would be
+    asked for rows without end); TypeError for one of another type; PlanError for the method "recursion" where it does
+    not hold.
     """
 
     def __init__(
@@ -81,10 +82,10 @@ class Scorer:
     ) -> None:
         check_kinds(teacher, pair, method_options)
         check_options(canonical, tolerance, max_rows, temperature)
-        whole_number("width", width, 1)
+        check_width(pair, width)
         whole_number("num_threads", num_threads, 0)
         self.teacher, self.pair = teacher, pair
-        self.width = max(pair.student.vocab_size, width or 0)
+        self.width = pair.student.vocab_size if width is None else width
         self.timings = Timings()
         self._reading = Reading(teacher, canonical, float(temperature), num_threads or 0, self.timings)
         self._goal = None if tolerance is None else Goal(float(tolerance), max_rows)
@@ -96,6 +97,8 @@ class Scorer:
         self._search: Search | None = None
         if method == "auto":
             search = Search.of(tolerance, max_rows, **(method_options or {}))
+            if tolerance is None and method_options:
+                raise ValueError("order is that of further rows: it needs tolerance")
             self._search = None if tolerance is None else search
         else:
             from crosstok import methods

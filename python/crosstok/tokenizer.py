@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import numpy.typing as npt
 
 from crosstok import _core
 from crosstok.errors import TextError
-from crosstok.pretrained import Source, find
-from crosstok.ragged import IntArray, Ragged, ids_array, one_id
+from crosstok.pretrained import Source, find, write
+from crosstok.ragged import IntArray, Ragged, ids_array, one_id, whole_number
 
 
 class Tokenizer:
@@ -176,8 +175,10 @@ class Tokenizer:
 
         Kept are the tokens that no merge makes and the n, or all, that merging reaches by the merges of lowest rank.
         Added and special tokens stay, ``ignore_merges`` is switched off, and the ids that begin and end a text
-        are carried over. With ``n`` of all merges it encodes as this one does, ``ignore_merges`` aside.
+        are carried over. With ``n`` of all merges it encodes as this one does, ``ignore_merges`` aside. Raises
+        ValueError for a negative ``n``.
         """
+        whole_number("n", n, 0)
         core, new_ids = self._core.first_merges(n)  # special tokens are always kept
         bos = None if self._bos_id is None else int(new_ids[self._bos_id])
         return Tokenizer(core, new_ids[list(self._eos_ids)].tolist(), bos)
@@ -189,19 +190,16 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json that Hugging Face loads.
 
-        To a directory, also write what tells the ids that begin and end a text (generation_config.json), so
-        that `from_pretrained` finds them again.
+        A path that ends in .json is that file, any other a directory, made where there is none. There what tells which
+        tokens begin and end a text is written too (tokenizer_config.json, generation_config.json; what else these hold
+        stays), so that `from_pretrained` and transformers' AutoTokenizer find them again.
         """
         path = Path(path)
-        if path.is_dir():
-            generation = path / "generation_config.json"
-            config: dict[str, Any] = json.loads(generation.read_text()) if generation.exists() else {}
-            config["eos_token_id"] = list(self._eos_ids)
-            if self._bos_id is not None:
-                config["bos_token_id"] = self._bos_id
-            generation.write_text(json.dumps(config, indent=2) + "\n")
-            path = path / "tokenizer.json"
-        path.write_bytes(self.to_json())
+        if path.suffix == ".json":
+            path.write_bytes(self.to_json())
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write(path, self.to_json(), self._eos_ids, self._bos_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by content."""

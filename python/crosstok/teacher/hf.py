@@ -29,9 +29,9 @@ class HFTeacher:
 
     model: a model object (used in place: put into eval mode, moved and cast where device or dtype are
     given), or a directory or hub id for AutoModelForCausalLM. batch_tokens: packed columns of a batch; None:
-    by free memory on a GPU, CPU_BATCH_TOKENS on a CPU; a batch has at least one text, however long. dtype,
-    device: None keeps a model object's own; a loaded model gets its checkpoint's dtype, and the GPU if there
-    is one.
+    by free memory on a GPU, CPU_BATCH_TOKENS on a CPU; a batch has at least one text, however long. dtype (its
+    name does, too), device: None keeps a model object's own; a loaded model gets its checkpoint's dtype, and the
+    GPU if there is one.
 
     vocab_size is the width of the logits, padding included. packed says whether trees go packed; where not,
     packed_reason says why, and a RuntimeWarning was given: a short tree is probed when the teacher is made
@@ -43,12 +43,12 @@ class HFTeacher:
         self,
         model: Any,
         batch_tokens: int | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if batch_tokens is not None and batch_tokens < 1:
-            raise TeacherError(f"batch_tokens must be at least 1, not {batch_tokens}")
-        self.model = _prepare(model, dtype, device)
+        if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
+            raise TeacherError(f"batch_tokens must be a whole number, 1 at least, not {batch_tokens}")
+        self.model = _prepare(model, _dtype(dtype), device)
         config = _text_config(self.model)
         self.max_positions = _positive(getattr(config, "max_position_embeddings", None))
         self._rope_switch = _rope_switch(config)
@@ -202,11 +202,25 @@ def _prepare(model: Any, dtype: torch.dtype | None, device: torch.device | str |
         attention = getattr(config, "_attn_implementation", None)
         if attention not in ("sdpa", "eager", None):
             raise TeacherError(f"attention {attention!r} takes no tree mask: load with sdpa or eager")
-    if dtype is not None:
-        model = model.to(dtype)
-    if device is not None:
-        model = model.to(device)
+    try:
+        if dtype is not None:
+            model = model.to(dtype)
+        if device is not None:
+            model = model.to(device)
+    except (RuntimeError, ValueError, AssertionError) as error:  # torch without CUDA asserts that it has it
+        cause = str(error).splitlines()[0]
+        raise TeacherError(f"cannot move the model to device {device}, dtype {dtype}: {cause}") from error
     return model.eval()
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype by its name, as transformers takes it ("auto": the checkpoint's own)."""
+    if not isinstance(dtype, str):
+        return dtype
+    found = None if dtype == "auto" else getattr(torch, dtype, dtype)
+    if isinstance(found, str) or not (found is None or isinstance(found, torch.dtype)):
+        raise TeacherError(f"no dtype of torch is called {dtype!r}")
+    return found
 
 
 def _load(name: str, dtype: torch.dtype | None) -> Any:
