@@ -62,7 +62,7 @@ def test_training_loop(one_thread: None) -> None:
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=scorer.width + 3, **size))
-    names: dict[str, Any] = {"torch": torch, "tokenizer": tokenizer, "student": student}
+    names: dict[str, Any] = {"torch": torch, "teacher_name": home, "student_name": f"{home}/student"}
     losses: list[float] = []
 
     def batches() -> Iterator[tuple[list[str], list[str]]]:

@@ -1,4 +1,4 @@
-"""The exceptions of crosstok, all below `CrosstokError`."""
+"""The exceptions of crosstok, all below `CrosstokError`; wrong arguments are ValueError or TypeError."""
 
 
 class CrosstokError(Exception):
