@@ -192,7 +192,8 @@ def _check_targets(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
         raise ValueError(f"logits must be [N, width] or [texts, T, width], not {shape} of {logits.dtype}")
     wanted = targets.shape[-1] if isinstance(targets, torch.Tensor) else targets.width
     if wanted > width:
-        raise ValueError(f"targets need {wanted} columns, logits have {width}")
+        hint = "where a head has no column for special tokens, say so: Scorer(width=…)"
+        raise ValueError(f"targets need {wanted} columns, logits have {width} ({hint})")
     if isinstance(targets, torch.Tensor):
         if targets.shape[:-1] != logits.shape[:-1]:
             raise ValueError(f"targets {list(targets.shape)} do not fit logits {shape}")
