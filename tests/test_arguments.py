@@ -32,6 +32,12 @@ def demo(one_thread: None) -> tuple[Any, Any]:
             ([{"input_ids": [1]}],),
             "the prompt of text 0 must be token ids, not a dict: pass its input_ids",
         ),
+        (
+            ["a", "b"],
+            ({"input_ids": [[1], [2]]},),
+            "prompts must be token ids for each text, not a dict: pass its",
+        ),
+        (["a"], ([[[1], [2, 3]]],), "the prompt of text 0: "),
         (["a", "b"], ([[1], [[2]]],), r"the prompt of text 1: token ids must be .* not int64 \[1, 1\]"),
         (["a"], (None, 0), "ended must be True, False or one of these for each text, not 0"),
         (["a"], (None, "n"), "ended must be True, False or one of these for each text, not 'n'"),
@@ -116,7 +122,7 @@ def test_limits_of_covers(demo: tuple[Any, Any], options: dict[str, int]) -> Non
 def test_what_losses_take(demo: tuple[Any, Any]) -> None:
     targets = ct.Scorer(*demo).distributions(["a"])
     logits, batch = targets[0].logprobs.clamp(min=-50), collate(targets)
-    with pytest.raises(ValueError, match="num_items_in_batch must not be negative, not -3"):
+    with pytest.raises(ValueError, match="num_items_in_batch must be finite and not negative, not -3"):
         forward_kl(logits, batch, num_items_in_batch=-3)
     with pytest.raises(TypeError, match="targets must be a tensor or a batch made by collate, not list"):
         forward_kl(logits, targets)  # type: ignore[arg-type]

@@ -49,12 +49,14 @@ def test_other_attention_is_refused() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(TeacherError, match="batch_tokens"):
-        HFTeacher(make("llama"), batch_tokens=0)
-    with pytest.raises(TeacherError, match="batch_tokens must be a whole number, 1 at least, not 10"):
-        HFTeacher(make("llama"), batch_tokens=10.5)  # type: ignore[arg-type]
-    with pytest.raises(TeacherError, match="no dtype of torch is called 'float33'"):
-        HFTeacher(make("llama"), dtype="float33")
+    for wrong in (0, 10.5, True):
+        with pytest.raises(ValueError, match="batch_tokens must be a whole number, 1 at least, not"):
+            HFTeacher(make("llama"), batch_tokens=wrong)  # type: ignore[arg-type]
+    for dtype in ("float33", "int8", torch.int8, "nn"):
+        with pytest.raises(
+            ValueError, match="dtype must be a floating dtype of torch, its name or 'auto', not"
+        ):
+            HFTeacher(make("llama"), dtype=dtype)
     with pytest.raises(TeacherError, match="cannot move the model to device nowhere, dtype None: "):
         HFTeacher(make("llama"), device="nowhere")
     assert HFTeacher(make("llama"), dtype="bfloat16").model.dtype == torch.bfloat16

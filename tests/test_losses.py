@@ -385,6 +385,7 @@ def test_num_items_as_a_tensor() -> None:
     for items in (torch.tensor(7), torch.tensor([7])):
         loss = forward_kl(logits, teacher, num_items_in_batch=items)
         assert loss == whole and loss.shape == ()
-    for wrong in (torch.tensor(-5), torch.tensor([3, 4])):
+    assert forward_kl(logits, teacher, num_items_in_batch=torch.tensor(7.5)) == whole * 7 / 7.5
+    for wrong in (torch.tensor(-5), torch.tensor([3, 4]), torch.tensor(math.nan)):
         with pytest.raises(ValueError, match="num_items_in_batch must"):
             forward_kl(logits, teacher, num_items_in_batch=wrong)

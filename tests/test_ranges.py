@@ -12,7 +12,7 @@ from oracle import toys
 
 pytest.importorskip("torch")
 
-from crosstok.distributions.ranges import Ranges
+from crosstok.distributions.ranges import Ranges, _Parts
 from crosstok.pair import Plan
 
 PAIRS = 10
@@ -65,3 +65,14 @@ def test_a_space_that_stands_alone() -> None:
     ranges = Ranges.of(plan, plan.beyond())
     [i] = np.flatnonzero((plan.node_depth[ranges.node] == 1) & (ranges.depth == 2))
     assert 0 < len(ranges.places(int(i))) < 6_000
+
+
+def test_parts_join_where_they_meet_or_overlap() -> None:
+    one = _Parts(np.array([0, 0, 1]), np.array([0, 12, 3]), np.array([10, 14, 4]))
+    other = _Parts(np.array([0, 1, 0]), np.array([2, 4, 10]), np.array([5, 9, 11]))
+    joined = one.joined(other)
+    assert (joined.range.tolist(), joined.first.tolist(), joined.last.tolist()) == (
+        [0, 0, 1],
+        [0, 12, 3],
+        [11, 14, 9],
+    )

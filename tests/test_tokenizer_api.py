@@ -99,6 +99,16 @@ def test_transformers_knows_what_ends_a_text_of_a_saved_tokenizer(tok: ct.Tokeni
     assert ct.Tokenizer.from_pretrained(tmp_path) == tok
 
 
+def test_saving_over_another_tokenizer_leaves_none_of_its_ids(tok: ct.Tokenizer, tmp_path: Path) -> None:
+    """transformers refuses to generate with an empty list, and a stale BOS would be read before texts."""
+    tok.save(tmp_path)
+    plain = ct.Tokenizer.from_json(tok.to_json())
+    assert tok.eos_ids and not plain.eos_ids
+    plain.save(tmp_path)
+    assert ct.Tokenizer.from_pretrained(tmp_path) == plain
+    assert "eos_token_id" not in (tmp_path / "generation_config.json").read_text()
+
+
 def test_a_hub_that_is_out_of_reach_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

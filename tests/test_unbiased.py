@@ -17,12 +17,15 @@ from general_checks import failures
 from general_pairs import MODES, Sample
 from method_checks import draw, of_sample, request_of
 from oracle import toys
+from test_refine import demo_pair
 
 torch = pytest.importorskip("torch")
 
 import crosstok as ct  # noqa: E402
 from crosstok.correction import NOWHERE, Correction  # noqa: E402
 from crosstok.errors import PlanError  # noqa: E402
+from crosstok.methods import unbiased  # noqa: E402
+from crosstok.methods.drawn import drawable  # noqa: E402
 from crosstok.requests import Request  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
@@ -232,3 +235,27 @@ def test_small_draws_add_up() -> None:
         moved = Correction.of(nothing, nothing + 1, nothing, mass, np.zeros(1), np.zeros(1))
         found = moved.apply(torch.tensor([[0.99, 0.01]]).log())
         assert torch.allclose(found, torch.tensor([[0.991, 0.009]]), atol=1e-7)
+
+
+@pytest.mark.parametrize("row_share", [1 / 2, 1 / 6, 1 / 11, 1e-2])
+def test_each_token_of_a_range_is_heavy_or_light(row_share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in which all tokens weigh the same, so that many are at the very threshold."""
+    pair, seen = demo_pair()[1], 0
+
+    def check(collector: Any, prefixes: Any, leaves: Any, light: Any, ranges: Any) -> Any:
+        nonlocal seen
+        for i, (node, depth) in enumerate(zip(ranges.ranges.node, ranges.ranges.depth, strict=True)):
+            kept = sum(
+                np.exp(part.log_mass[(part.node == node) & (part.depth == depth)]).sum()
+                for part in collector.entries
+            )
+            np.testing.assert_allclose(kept + ranges.mass[i], np.exp(collector.range_total[i]), rtol=1e-5)
+            seen += 1
+        return drawable(collector, prefixes, leaves, light, ranges)
+
+    monkeypatch.setattr(unbiased, "drawable", check)
+    table = ct.TableTeacher(lambda _: np.full(pair.teacher.vocab_size, -np.log(pair.teacher.vocab_size)))
+    ct.Scorer(table, pair, method="unbiased", method_options={"row_share": row_share}).distributions(
+        ["the list"]
+    )
+    assert seen > 3

@@ -1,4 +1,4 @@
-"""The exceptions of crosstok, all below `CrosstokError`; wrong arguments are ValueError or TypeError."""
+"""The exceptions of crosstok, all below `CrosstokError`; what makes no sense is a ValueError or TypeError."""
 
 
 class CrosstokError(Exception):

@@ -47,17 +47,22 @@ def find(source: Any) -> Source:
 
 def write(folder: Path, tokenizer_json: bytes, eos_ids: Sequence[int], bos_id: int | None) -> None:
     """Write the files of a directory; of configs that there are, only what they say of those tokens changes."""
-    (folder / TOKENIZER).write_bytes(tokenizer_json)
     paths = [folder / name for name in CONFIGS]
     config, generation = (_json(_read(path), str(path)) for path in paths)
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     contents = json.loads(tokenizer_json)
-    for name, ids in (("eos", eos_ids), ("bos", [] if bos_id is None else [bos_id])):
-        if ids:
-            config[f"{name}_token"] = _content_of_id(contents, ids[0])
-    generation["eos_token_id"] = list(eos_ids)
-    if bos_id is not None:
-        generation["bos_token_id"] = bos_id
+    for name, value, ids in (
+        ("eos", list(eos_ids), eos_ids),
+        ("bos", bos_id, [] if bos_id is None else [bos_id]),
+    ):
+        for values, key, new in (
+            (config, f"{name}_token", _content_of_id(contents, ids[0]) if ids else None),
+            (generation, f"{name}_token_id", value if ids else None),
+        ):
+            values.pop(key, None)  # that of another tokenizer would be taken for this one's
+            if new is not None:
+                values[key] = new
+    (folder / TOKENIZER).write_bytes(tokenizer_json)
     for path, values in zip(paths, (config, generation), strict=True):
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

@@ -64,6 +64,10 @@ def requests_of(texts: Texts, prompts: Prompts, ended: Ended) -> Iterator[Reques
         raise TypeError("texts must be a list of texts, not one text")
     if isinstance(ended, str) or not isinstance(ended, (bool, np.bool_, Iterable)):
         raise TypeError(f"ended must be True, False or one of these for each text, not {ended!r}")
+    if isinstance(prompts, Mapping):
+        raise TypeError(
+            f"prompts must be token ids for each text, not a {type(prompts).__name__}: pass its input_ids"
+        )
     for name, given in (("prompts", prompts), ("ended", ended)):
         if isinstance(given, Sized) and isinstance(texts, Sized) and len(given) != len(texts):
             raise ValueError(f"{name}: {len(given)} for {len(texts)} texts")
@@ -100,7 +104,7 @@ def _ids(prompt: object, number: int) -> Sequence[int] | IntArray | None:
         raise TypeError(f"the prompt of text {number} must be token ids, not {kind}")
     try:
         ids_array(cast("Sequence[int]", prompt))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # numpy's own, for ragged lists
         raise TypeError(f"the prompt of text {number}: {error}") from None
     return cast("Sequence[int]", prompt)
 

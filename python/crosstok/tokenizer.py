@@ -93,9 +93,9 @@ class Tokenizer:
     def encode(self, text: str | bytes, start: bool = False) -> IntArray:
         """Ids of a text, int64 [n], equal to Hugging Face's for completion text (docs/mathematics.md, 1).
 
-        No special token is added, and text that spells one is ordinary text: for completions; prompts are what the
-        model's own tokenizer makes of them. Raises TextError for invalid
-        UTF-8 and for text that the vocabulary cannot spell.
+        No special token is added, and text that spells one is ordinary text: this is for completions, and prompts are
+        what the model's own tokenizer makes of them. Raises TextError for invalid UTF-8 and for text that the
+        vocabulary cannot spell.
         """
         return self._core.encode(to_text(text), start)
 

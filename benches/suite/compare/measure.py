@@ -105,6 +105,6 @@ def measure_apart(settings: Settings, name: str, text: Text) -> Measured:
 
 
 def measure_alone(settings: Settings, name: str, text: Text) -> Measured:
-    """`Student.measure` with everything loaded anew, and with a part of the processors."""
+    """`Student.measure` with everything loaded anew, and with a part of torch's threads."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // (settings.processes or 1)))
     return Student(settings, load(settings), name).measure(text)

@@ -27,7 +27,9 @@ class _Parts:
             np.append(getattr(self, name), getattr(other, name)) for name in ("range", "first", "last")
         )
         order = np.lexsort((first, of))
-        of, first, last = of[order], first[order], last[order]
+        of, first = of[order], first[order]
+        width = int(last.max(initial=0)) + 1
+        last = np.maximum.accumulate(of * width + last[order]) - of * width  # a part may lie within another
         meets = (of[1:] == of[:-1]) & (first[1:] <= last[:-1])
         begins, ends = np.append(True, ~meets)[: len(of)], np.append(~meets, True)[: len(of)]
         return _Parts(of[begins], first[begins], last[ends])

@@ -237,7 +237,9 @@ def _mean(values: torch.Tensor, num_items: int | torch.Tensor | None) -> torch.T
     if isinstance(num_items, torch.Tensor):
         if num_items.numel() != 1:
             raise ValueError(f"num_items_in_batch must be one number, not {list(num_items.shape)}")
-        num_items = int(num_items.item())
-    if num_items is not None and num_items < 0:
-        raise ValueError(f"num_items_in_batch must not be negative, not {num_items}")
-    return values.sum() / max(1, len(values) if num_items is None else num_items)
+        count = num_items.item()
+    else:
+        count = len(values) if num_items is None else num_items
+    if not 0 <= count < math.inf:
+        raise ValueError(f"num_items_in_batch must be finite and not negative, not {count}")
+    return values.sum() / max(1, count)

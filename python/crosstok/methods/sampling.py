@@ -11,6 +11,7 @@ import torch
 from crosstok.distributions.closing import ClosingCollector
 from crosstok.masses.aggregator import Aggregator, Block, expand
 from crosstok.masses.nodes import Nodes
+from crosstok.masses.undecided import log_masses
 from crosstok.pair import Plan
 from crosstok.ragged import FloatArray, IntArray
 from crosstok.requests import Request
@@ -70,23 +71,25 @@ class RangeTokens:
     """
 
     def __init__(self, plan: Plan, collector: ClosingCollector, uniform: FloatArray) -> None:
-        self.plan, self.ranges, self.uniform = plan, collector.ranges, uniform
-        self.row_share = collector.row_share
+        self.plan, self.collector, self.ranges, self.uniform = plan, collector, collector.ranges, uniform
         self.mass: FloatArray = np.zeros(len(uniform))
         self.token: IntArray = np.full(uniform.shape, -1, dtype=np.int64)
-        self._ptr = np.searchsorted(self.ranges.node, np.arange(len(plan.node_parent) + 1))
 
     def add(self, aggregator: Aggregator, block: Block) -> None:
-        """Take in a block of rows."""
-        if self.row_share:
-            rows, ranges = expand(self._ptr[block.nodes], self._ptr[block.nodes + 1])
+        """Take in a block of rows, after the collector."""
+        if self.collector.row_share:
+            ptr = self.collector.range_ptr
+            rows, ranges = expand(ptr[block.nodes], ptr[block.nodes + 1])
             for row, index in zip(rows.tolist(), ranges.tolist(), strict=True):
                 self._sample(block, row, index)
 
     def _sample(self, block: Block, row: int, index: int) -> None:
         order = self.plan.order[self.ranges.places(index)]
+        # The same numbers as the collector compares, so that each token is either heavy or light.
+        log_mass = log_masses(block, np.full(len(order), row), order)
+        heavy = self.collector.is_heavy(log_mass, np.full(len(order), self.collector.range_total[index]))
         share = block.share[row, torch.from_numpy(order).to(block.share.device)].double()
-        running = share.masked_fill(share >= share.sum() * self.row_share, 0).cumsum(0)[None]
+        running = share.masked_fill(torch.from_numpy(heavy).to(share.device), 0).cumsum(0)[None]
         if len(order) and running[0, -1] > 0:
             wanted = torch.from_numpy(self.uniform[index]).to(running.device)[None] * running[:, -1:]
             self.token[index] = order[_places(running, wanted)[0].cpu().numpy()]

@@ -15,8 +15,9 @@ from crosstok.masses.undecided import Undecided
 # Entries that a round takes from a frontier: no more than this, none lighter than this share of the heaviest.
 ROUND = 8
 ROUND_SHARE = 0.5
-# What is left of a running sum below this share of the most that it has been is rounding.
-_DUST = 1e-12
+# What is left of a running sum below this share of the most that it has been is rounding: of so many masses, each right
+# to as many units in the last place as its exponent has.
+_DUST = 64 * np.finfo(np.float64).eps
 
 
 class Entry(NamedTuple):
@@ -155,7 +156,7 @@ class Frontier:
             likely.append(float(masses[is_likely].sum()))
             unlikely.append(float(masses[~is_likely].sum()))
         removed, weak = (
-            mass if mass > _DUST * most else 0.0
+            mass if mass > _DUST * (1.0 + abs(self.log_unit)) * most else 0.0
             for mass, most in zip((self.sums.removed, self.sums.weak), self._most, strict=True)
         )
         counted = self.sums.inside + math.fsum(likely)

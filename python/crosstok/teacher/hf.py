@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from crosstok.errors import TeacherError
+from crosstok.ragged import whole_number
 from crosstok.teacher import probe
 from crosstok.teacher.packed import MaskRule, UnpackableError, mask_rule
 from crosstok.teacher.protocol import RowBlock, TokenTree, check_rows, path_blocks
@@ -46,8 +47,7 @@ class HFTeacher:
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if batch_tokens is not None and (not isinstance(batch_tokens, int) or batch_tokens < 1):
-            raise TeacherError(f"batch_tokens must be a whole number, 1 at least, not {batch_tokens}")
+        whole_number("batch_tokens", batch_tokens, 1)
         self.model = _prepare(model, _dtype(dtype), device)
         config = _text_config(self.model)
         self.max_positions = _positive(getattr(config, "max_position_embeddings", None))
@@ -214,12 +214,12 @@ def _prepare(model: Any, dtype: torch.dtype | None, device: torch.device | str |
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A dtype by its name, as transformers takes it ("auto": the checkpoint's own)."""
-    if not isinstance(dtype, str):
-        return dtype
-    found = None if dtype == "auto" else getattr(torch, dtype, dtype)
-    if isinstance(found, str) or not (found is None or isinstance(found, torch.dtype)):
-        raise TeacherError(f"no dtype of torch is called {dtype!r}")
+    """A dtype, or its name, as transformers takes it ("auto": the checkpoint's own)."""
+    found: Any = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is None or dtype == "auto":
+        return None
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(f"dtype must be a floating dtype of torch, its name or 'auto', not {dtype!r}")
     return found
 
 
