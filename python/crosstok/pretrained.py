@@ -51,20 +51,20 @@ def write(folder: Path, tokenizer_json: bytes, eos_ids: Sequence[int], bos_id: i
     config, generation = (_json(_read(path), str(path)) for path in paths)
     config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     contents = json.loads(tokenizer_json)
-    for name, value, ids in (
-        ("eos", list(eos_ids), eos_ids),
-        ("bos", bos_id, [] if bos_id is None else [bos_id]),
-    ):
-        for values, key, new in (
-            (config, f"{name}_token", _content_of_id(contents, ids[0]) if ids else None),
-            (generation, f"{name}_token_id", value if ids else None),
-        ):
-            values.pop(key, None)  # that of another tokenizer would be taken for this one's
-            if new is not None:
-                values[key] = new
+    _set(config, "eos_token", _content_of_id(contents, eos_ids[0]) if eos_ids else None)
+    _set(config, "bos_token", None if bos_id is None else _content_of_id(contents, bos_id))
+    _set(generation, "eos_token_id", list(eos_ids) or None)
+    _set(generation, "bos_token_id", bos_id)
     (folder / TOKENIZER).write_bytes(tokenizer_json)
     for path, values in zip(paths, (config, generation), strict=True):
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a config says; None: nothing, lest another tokenizer's be taken for this one's."""
+    config.pop(key, None)
+    if value is not None:
+        config[key] = value
 
 
 def _read(path: Path) -> bytes | None:
