@@ -314,11 +314,11 @@ def test_collate_refuses() -> None:
             collate(*arguments, **options)
 
 
-def test_labels_that_are_given_take_the_place_of_the_targets() -> None:
+def test_labels_that_are_given_take_the_place_of_those_that_the_targets_lack() -> None:
     logits, teacher = random(3, 8, 1), teacher_rows(3, 8, 2)
-    batch = collate([dense_of(teacher, [1, 2])], eos=0)
-    other = torch.tensor([4, IGNORED, 5])
-    assert batch.labels.tolist() == [1, 2, 0]
+    batch = collate([dense_of(teacher, [1, 2])])
+    other = torch.tensor([1, IGNORED, 5])
+    assert batch.labels.tolist() == [1, 2, IGNORED]
     expected = partial_kl(logits, teacher, other)
     assert float(partial_kl(logits, batch, other)) == pytest.approx(float(expected), rel=1e-12)
 

@@ -71,9 +71,9 @@ def partial_kl(
 
     There targets are the largest entries of a row and a rest (`SparseTargets`, or `collate` with ``top_k``); whole rows
     do as well. The default weight, 1, is that of the paper's released training. Labels: those given, else the
-    targets'; where there is none (-100) a position has no cross-entropy, and only where -100 was *given* no divergence
-    either. Each of the two is a mean over its own positions, or both are divided by ``num_items_in_batch``. Temperature
-    and undecided mass are no concern of the labels, which are not the teacher's.
+    targets' (where both have one it is the same); where there is none (-100) a position has no cross-entropy, and only
+    where -100 was *given* no divergence either. Each of the two is a mean over its own positions, or both are divided
+    by ``num_items_in_batch``. Temperature and undecided mass are no concern of the labels, which are not the teacher's.
 
     Otherwise as `forward_kl`. Raises ValueError without labels as well, unless the weight is 0.
     """
