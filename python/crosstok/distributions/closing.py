@@ -30,6 +30,8 @@ ROW_SHARE = 1e-4
 SIDE = 1e-2
 # Ranges of up to so many tokens, or with no more than this share of a row, are looked at token by token.
 _SHORT, _WEAK = 256, 0.1
+# There exponentials, which are rounded, say which tokens may be heavy, and logarithms which are.
+_LOWER = 0.999
 # A difference of masses below this share of them is rounding: light mass is summed in float32.
 _ROUNDING = 1e-6
 # Sums of a row's shares are right to so many times the precision of these.
@@ -234,10 +236,8 @@ class ClosingCollector:
         for i in np.flatnonzero(long).tolist():
             order = self.plan.order[known.places(int(ranges[i]))]
             at = torch.from_numpy(order).to(block.share.device)
-            floor = (
-                float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self.row_share * (1 - _ROUNDING)
-            )
-            hits = (block.share[int(rows[i]), at] >= floor).nonzero().flatten().cpu().numpy()
+            floor = float(np.exp(total[i] - float(block.log_scale[rows[i]]))) * self.row_share
+            hits = (block.share[int(rows[i]), at] >= floor * _LOWER).nonzero().flatten().cpu().numpy()
             self._add_entries(block, rows, ranges, np.full(len(hits), i), order[hits], total)
 
     def _add_entries(
